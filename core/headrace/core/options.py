@@ -1,0 +1,124 @@
+"""What a server is told: the result of flags and configuration file, as plain values.
+
+The configuration grammar and its models (`core/config`) and the command line (`tools/serve.py`) produce it; broker,
+monitoring and JetStream read it. Nothing else carries a default.
+"""
+
+from dataclasses import dataclass, field
+
+from headrace.core import limits
+
+
+@dataclass(frozen=True, slots=True)
+class SubjectRules:
+    """An allow and a deny list. `allow` None: everything; an entry is `subject` or `subject queue`."""
+
+    allow: tuple[str, ...] | None = None
+    deny: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseRule:
+    """`allow_responses`: how many replies to a delivered request are allowed, and for how long."""
+
+    max_messages: int = 1
+    expires_ns: int = 120_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Permissions:
+    """What a user may publish and subscribe to. Hashable: it is its own key in the engine's verdicts."""
+
+    publish: SubjectRules = SubjectRules()
+    subscribe: SubjectRules = SubjectRules()
+    responses: ResponseRule | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UserOptions:
+    """Someone who may log in with user and password (plain, or bcrypt as `$2a$...`)."""
+
+    user: str
+    password: str
+    account: str = limits.GLOBAL_ACCOUNT
+    permissions: Permissions | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AccountJetStreamOptions:
+    """An account's JetStream limits; -1: none."""
+
+    max_memory: int = -1
+    max_storage: int = -1
+    max_streams: int = -1
+    max_consumers: int = -1
+    max_ack_pending: int = -1
+    memory_max_stream_bytes: int = -1
+    storage_max_stream_bytes: int = -1
+    max_bytes_required: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AccountOptions:
+    """A configured account; `jetstream` None: JetStream is not enabled for it."""
+
+    name: str
+    jetstream: AccountJetStreamOptions | None = None
+    max_connections: int = -1
+    max_subscriptions: int = -1
+    max_payload: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class JetStreamOptions:
+    """The server's JetStream: where the store is and how much it may hold."""
+
+    store_dir: str = ""
+    max_memory: int = -1
+    max_file: int = -1
+    domain: str = ""
+    sync_always: bool = True  # ours: an ack means it is on disk
+    sync_interval_ns: int = 0  # used when `sync_always` is off
+    strict: bool = True
+    max_ack_pending: int = -1
+    index_memory: int = 256 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class ServerOptions:
+    """Everything that a server is told."""
+
+    host: str = limits.HOST
+    port: int = limits.PORT  # -1: any free port
+    server_name: str = ""  # "": the server's id
+    monitor_host: str = ""  # "": the client host
+    monitor_port: int = 0  # 0: no monitoring; -1: any free port
+    max_connections: int = limits.MAX_CONNECTIONS
+    max_subscriptions: int = limits.MAX_SUBSCRIPTIONS
+    max_control_line: int = limits.MAX_CONTROL_LINE
+    max_payload: int = limits.MAX_PAYLOAD
+    max_pending: int = limits.MAX_PENDING
+    max_sub_tokens: int = 0
+    ping_interval_ns: int = limits.PING_INTERVAL_NS
+    ping_max: int = limits.PING_MAX
+    write_deadline_ns: int = limits.WRITE_DEADLINE_NS
+    auth_timeout_ns: int = limits.AUTH_TIMEOUT_NS
+    no_header_support: bool = False
+    no_fast_producer_stall: bool = False
+    token: str = ""
+    users: tuple[UserOptions, ...] = ()
+    accounts: tuple[AccountOptions, ...] = ()
+    no_auth_user: str = ""
+    system_account: str = limits.SYSTEM_ACCOUNT
+    jetstream: JetStreamOptions | None = None
+    lame_duck_duration_ns: int = limits.LAME_DUCK_DURATION_NS
+    lame_duck_grace_period_ns: int = limits.LAME_DUCK_GRACE_PERIOD_NS
+    client_advertise: str = ""
+    pid_file: str = ""
+    ports_file_dir: str = ""
+    log_file: str = ""
+    debug: bool = False
+    trace: bool = False
+    log_time: bool = True
+    config_file: str = ""
+    metadata: dict[str, str] = field(default_factory=dict[str, str])

@@ -1,0 +1,1 @@
+"""Streams and consumers: a client of the bus above and of the store below."""

@@ -1,0 +1,1 @@
+"""Headrace inside your own asyncio process."""

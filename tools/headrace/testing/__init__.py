@@ -1,0 +1,1 @@
+"""Headrace for tests: a whole server in virtual time, from one seed."""
