@@ -2,6 +2,9 @@
 
 pyproject.toml holds everything that is plain data. What needs code is here: the four source roots, each of
 which is one layer (and its own `headrace` namespace portion), and the optional extension modules.
+
+`HEADRACE_BUILD` changes what is built: `plain` leaves the compiled engine out, `sanitize` builds it with the
+address and undefined-behaviour sanitizers, `required` makes a missing compiler an error.
 """
 
 import os
@@ -11,6 +14,8 @@ from setuptools import find_namespace_packages, setup
 
 ROOTS = ("core", "storage", "jetstream", "tools")
 HERE = Path(__file__).parent
+OPTIMIZED = ["-O3", "-fno-strict-aliasing"]
+SANITIZED = ["-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined"]
 
 
 def packages() -> tuple[list[str], dict[str, str]]:
@@ -18,51 +23,59 @@ def packages() -> tuple[list[str], dict[str, str]]:
     names: list[str] = []
     places: dict[str, str] = {}
     for root in ROOTS:
-        for name in find_namespace_packages(where=root, include=["headrace.*"]):
+        for name in find_namespace_packages(where=str(HERE / root), include=["headrace.*"]):
             names.append(name)
             places[name] = f"{root}/{name.replace('.', '/')}"
     return names, places
 
 
-def extensions() -> list[object]:
+def extensions(build: str) -> list[object]:
     """Compile each .pyx of the four roots.
 
     `optional` is set on what `cythonize` returned: set before, it is lost, and an install without a compiler
     then fails.
     """
-    if os.environ.get("HEADRACE_BUILD") == "plain":
+    if build == "plain":
         return []
     try:
         from Cython.Build import cythonize  # noqa: PLC0415  (absent where only the plain engine is wanted)
         from setuptools import Extension  # noqa: PLC0415
     except ImportError:
+        if build == "required":
+            raise
         return []
+    flags = SANITIZED if build == "sanitize" else OPTIMIZED
     wanted = [
         Extension(
             ".".join(path.relative_to(HERE / root).with_suffix("").parts),
             [str(path.relative_to(HERE))],
-            extra_compile_args=["-O3", "-fno-strict-aliasing"],
+            extra_compile_args=flags,
+            extra_link_args=flags[-1:] if build == "sanitize" else [],
         )
         for root in ROOTS
         for path in sorted((HERE / root).rglob("*.pyx"))
     ]
-    if not wanted:
-        return []
     built = cythonize(
         wanted,
-        include_path=list(ROOTS),
-        language_level=3,
-        compiler_directives={"boundscheck": False, "wraparound": False, "cdivision": True},
+        include_path=[str(HERE / root) for root in ROOTS],
+        compiler_directives={
+            "language_level": 3,
+            "boundscheck": False,
+            "wraparound": False,
+            "cdivision": True,
+            "emit_code_comments": False,
+        },
     )
     for extension in built:
-        extension.optional = True
+        extension.optional = build != "required"
     return list(built)
 
 
-NAMES, PLACES = packages()
-setup(
-    packages=NAMES,
-    package_dir=PLACES,
-    package_data={"": ["py.typed", "*.pxd", "*.json", "*.html", "*.css", "*.js"]},
-    ext_modules=extensions(),
-)
+if __name__ == "__main__":
+    NAMES, PLACES = packages()
+    setup(
+        packages=NAMES,
+        package_dir=PLACES,
+        package_data={"": ["py.typed", "*.pyi", "*.pxd", "*.json", "*.html", "*.css", "*.js"]},
+        ext_modules=extensions(os.environ.get("HEADRACE_BUILD", "")),
+    )
