@@ -10,7 +10,7 @@ address and undefined-behaviour sanitizers, `required` makes a missing compiler 
 import os
 from pathlib import Path
 
-from setuptools import find_namespace_packages, setup
+from setuptools import Extension, find_namespace_packages, setup
 
 ROOTS = ("core", "storage", "jetstream", "tools")
 HERE = Path(__file__).parent
@@ -29,7 +29,7 @@ def packages() -> tuple[list[str], dict[str, str]]:
     return names, places
 
 
-def extensions(build: str) -> list[object]:
+def extensions(build: str) -> list[Extension]:
     """Compile each .pyx of the four roots.
 
     `optional` is set on what `cythonize` returned: set before, it is lost, and an install without a compiler
@@ -39,7 +39,6 @@ def extensions(build: str) -> list[object]:
         return []
     try:
         from Cython.Build import cythonize  # noqa: PLC0415  (absent where only the plain engine is wanted)
-        from setuptools import Extension  # noqa: PLC0415
     except ImportError:
         if build == "required":
             raise
@@ -55,7 +54,7 @@ def extensions(build: str) -> list[object]:
         for root in ROOTS
         for path in sorted((HERE / root).rglob("*.pyx"))
     ]
-    built = cythonize(
+    built: list[Extension] = cythonize(
         wanted,
         include_path=[str(HERE / root) for root in ROOTS],
         compiler_directives={
@@ -63,12 +62,11 @@ def extensions(build: str) -> list[object]:
             "boundscheck": False,
             "wraparound": False,
             "cdivision": True,
-            "emit_code_comments": False,
         },
     )
     for extension in built:
         extension.optional = build != "required"
-    return list(built)
+    return built
 
 
 if __name__ == "__main__":

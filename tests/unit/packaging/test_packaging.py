@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from headrace.core.base.engine_choice import COMPILED_MODULES
 
 REPOSITORY = Path(__file__).parents[3]
