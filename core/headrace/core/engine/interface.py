@@ -7,10 +7,15 @@ to their output. What is decided by a rule is decided in plain Python and comes 
         session.handle(event)
     engine.flush()                       # once a turn, one write per connection that has output
 
-PUB, HPUB, SUB, UNSUB, PING and PONG are finished inside. Everything else is an event. Some events are *barriers*:
+PUB, HPUB, SUB, UNSUB, PING and PONG are finished inside. Everything else is an event. Most events are *barriers*:
 what follows them in the stream cannot be parsed before they were answered (a CONNECT may change who the client
 is). After a barrier `receive` returns at once, and the caller, having handled the events, calls `resume` until it
-returns no events.
+returns no events. A refusal that does not close the connection is no barrier: the engine has written its -ERR
+itself, in its place, and the event is for the log.
+
+Order of choices, the same in both engines: a route lists its plain subscriptions by age, then its queue groups by
+name, each group's members by age, then its sinks by age. Where a group has several members, the engine draws
+`chance.below(len(members))` once for each message and scans on from there.
 
 Rules reach the engine as verdicts. It asks `Rules` the first time that a permission set meets a subject and keeps
 the answer until the generation of that set changes; the answer must therefore depend on nothing else. What
@@ -28,8 +33,10 @@ never written again.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final, Protocol
+from typing import ClassVar, Final, Protocol
 
+from headrace.core.base.chance import Chance
+from headrace.core.base.clock import Clock
 from headrace.core.base.message import Batch, Sink, View
 from headrace.core.errors import ProtocolError
 
@@ -74,10 +81,10 @@ class Phase(Enum):
 
 
 class Event:
-    """Something that needs a rule. `connection_id` says whose."""
+    """Something that needs a rule. It belongs to the connection that was received from."""
 
     __slots__ = ()
-    is_barrier = False
+    is_barrier: ClassVar[bool] = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,42 +92,45 @@ class Connect(Event):
     """CONNECT was received; `arguments` is its JSON. Barrier."""
 
     arguments: bytes
-    is_barrier = True
 
 
 @dataclass(frozen=True, slots=True)
 class NotConnected(Event):
     """An operation other than CONNECT came while authorization was awaited. Barrier: it is parsed again after."""
 
-    is_barrier = True
-
 
 @dataclass(frozen=True, slots=True)
 class PeerInfo(Event):
-    """The client sent INFO; `arguments` is its JSON."""
+    """The client sent INFO; `arguments` is its JSON. Barrier."""
 
     arguments: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class PeerError(Event):
-    """The client sent -ERR; the connection is to be closed without a word."""
+    """The client sent -ERR; the connection is to be closed without a word. Barrier."""
 
     text: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Pinged(Event):
-    """The first PING after a CONNECT was answered; the session sends its second INFO. Barrier, so order is kept."""
+    """A PING was answered while `Connection.awaits_ping`; the session sends its second INFO. Barrier, so order is kept.
 
-    is_barrier = True
+    The engine has cleared `awaits_ping`.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class Refused(Event):
-    """The client broke the protocol. Where `error.fatal`, nothing after it is parsed."""
+    """The client broke the protocol.
+
+    Where `error.fatal`, nothing after it is parsed: the session answers and closes. Where not, the engine has
+    written the -ERR already, goes on, and the event is for the log.
+    """
 
     error: ProtocolError
+    is_barrier: ClassVar[bool] = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,15 +144,15 @@ class PublishRefused(Event):
     reply: bytes
     headers: bytes
     payload: bytes
-    is_barrier = True
 
 
 @dataclass(frozen=True, slots=True)
 class Gathered(Event):
-    """`sink` was sent `batch`."""
+    """`sink` was sent `batch`. No barrier: it may be called at any time before the turn ends."""
 
     sink: Sink
     batch: Batch
+    is_barrier: ClassVar[bool] = False
 
 
 class Verdict(Enum):
@@ -180,7 +190,10 @@ class Connection(Protocol):
     no_responders: bool
     max_payload: int
     max_control_line: int
-    max_subscriptions: int
+    max_subscriptions: int  # of this connection; 0 or less: no limit
+    max_account_subscriptions: int  # of its whole account, counted by the engine; 0 or less: no limit
+    awaits_ping: bool  # report the next PING as `Pinged`
+    delivered_replies: list[bytes] | None  # where a list, the engine appends the reply of each message delivered
 
     in_messages: int
     in_bytes: int
@@ -189,6 +202,7 @@ class Connection(Protocol):
     pings_out: int  # PINGs sent and not answered yet; a PONG sets it to 0
     last_activity_ns: int  # monotonic time of the last bytes received
     last_pong_ns: int
+    is_stalled: bool  # it published to a subscriber above STALL_SIZE; the session stalls it and sets this back
 
     @property
     def subscription_count(self) -> int: ...
@@ -236,6 +250,19 @@ class Registration(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class EngineSetup:
+    """What an engine is made of."""
+
+    rules: Rules
+    chance: Chance
+    clock: Clock
+    max_pending: int
+    max_sub_tokens: int = 0  # 0: no limit
+    no_fast_producer_stall: bool = False
+    system_account: str = "$SYS"
+
+
 class Engine(Protocol):
     """Connections, routes and output of one server. Not safe for threads; used by the loop's thread alone."""
 
@@ -274,7 +301,24 @@ class Engine(Protocol):
         """
         ...
 
+    def flush_connection(self, connection: Connection) -> None:
+        """Hand one connection's output to its transport now; what comes before a close."""
+        ...
+
+    def drained(self, connection: Connection) -> None:
+        """Learn that the connection's transport has sent everything: it has room again."""
+        ...
+
+    def tell_watchers(self) -> None:
+        """Call those watchers of interest whose answer changed; once a turn, before its hooks."""
+        ...
+
     def subscriptions(self) -> Sequence[SubscriptionInfo]: ...
+
+    @property
+    def subscription_count(self) -> int:
+        """Subscriptions of all clients."""
+        ...
 
     def forget_verdicts(self, permissions: object) -> None:
         """Ask the rules anew about this permission set."""
@@ -348,3 +392,6 @@ class Engine(Protocol):
     def on_room(self, callback: Callable[[], None]) -> None:
         """Call back, whenever a connection that had no room has it again."""
         ...
+
+
+EngineFactory = Callable[[EngineSetup], Engine]
