@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from headrace.core.base.message import Batch, Sink, View
-from headrace.core.engine.interface import Delivered, Registration
+from headrace.core.engine.interface import Delivered, Outcome, Registration
+
+__all__ = ["Bus", "Caller", "Delivered", "Outcome", "Registration"]
 
 
 @dataclass(frozen=True, slots=True)
