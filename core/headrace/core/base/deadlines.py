@@ -3,14 +3,19 @@
 A server has thousands of things that may fall due: pings, ack waits, pull requests, idle heartbeats. One heap
 holds the earliest deadline of each *key*, and one scheduler timer waits for the earliest of all, so that
 an idle connection or consumer costs no timer. Setting a later deadline is lazy: the old heap entry stays and is
-dropped when it comes up.
+dropped when it comes up. Setting an earlier one, or clearing and setting again, leaves stale entries too; when most
+of the heap is stale it is rebuilt, so it stays within a constant factor of the keys that wait.
 """
 
 import heapq
 import itertools
 from collections.abc import Callable, Hashable
+from typing import Final
 
 from headrace.core.base.clock import Scheduler, Timer
+
+STALE_MIN: Final = 256
+"""Heap entries below which a rebuild is not worth its while."""
 
 
 class Deadlines:
@@ -31,17 +36,28 @@ class Deadlines:
     def __len__(self) -> int:
         return len(self._wanted)
 
+    @property
+    def heap_size(self) -> int:
+        """Entries held, stale ones included."""
+        return len(self._heap)
+
     def set(self, key: Hashable, deadline_ns: int, callback: Callable[[int], int | None]) -> None:
         """Call `callback` when `deadline_ns` is reached, instead of whatever `key` waited for."""
         held = self._wanted.get(key)
         self._wanted[key] = (deadline_ns, callback)
         if held is None or held[0] > deadline_ns:
             heapq.heappush(self._heap, (deadline_ns, next(self._order), key))
+            if len(self._heap) > STALE_MIN + 4 * len(self._wanted):
+                self._rebuild()
             self._arm()
 
     def clear(self, key: Hashable) -> None:
         """Forget `key`'s deadline, if it has one."""
         self._wanted.pop(key, None)
+
+    def _rebuild(self) -> None:
+        self._heap = [(wanted[0], next(self._order), key) for key, wanted in self._wanted.items()]
+        heapq.heapify(self._heap)
 
     def _arm(self) -> None:
         deadline_ns = self._heap[0][0]
