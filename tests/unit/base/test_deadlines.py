@@ -33,8 +33,8 @@ def test_a_later_deadline_replaces_an_earlier_one() -> None:
     scheduler = VirtualScheduler()
     deadlines = Deadlines(scheduler)
     seen: list[int] = []
-    deadlines.set("key", 10, lambda now: seen.append(now))
-    deadlines.set("key", 50, lambda now: seen.append(now))
+    deadlines.set("key", 10, seen.append)
+    deadlines.set("key", 50, seen.append)
     scheduler.advance(40)
     assert seen == []
     scheduler.advance(40)
@@ -45,8 +45,8 @@ def test_an_earlier_deadline_replaces_a_later_one() -> None:
     scheduler = VirtualScheduler()
     deadlines = Deadlines(scheduler)
     seen: list[int] = []
-    deadlines.set("key", 50, lambda now: seen.append(now))
-    deadlines.set("key", 10, lambda now: seen.append(now))
+    deadlines.set("key", 50, seen.append)
+    deadlines.set("key", 10, seen.append)
     scheduler.advance(100)
     assert seen == [10]
 
@@ -55,7 +55,7 @@ def test_a_cleared_key_is_not_called_back() -> None:
     scheduler = VirtualScheduler()
     deadlines = Deadlines(scheduler)
     seen: list[int] = []
-    deadlines.set("key", 10, lambda now: seen.append(now))
+    deadlines.set("key", 10, seen.append)
     deadlines.clear("key")
     deadlines.clear("unknown")
     scheduler.advance(100)
