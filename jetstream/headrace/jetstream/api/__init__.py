@@ -1,0 +1,1 @@
+"""The JetStream API: requests on `$JS.API.>`, their rules, and what each endpoint does."""
