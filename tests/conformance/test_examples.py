@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from headrace.tools.demo.server_process import ServerProcess, free_port
+from headrace.tools.launch import RunningServer, Settings, headrace_program
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples"
 TIMEOUT_S = 30
@@ -26,17 +26,18 @@ async def output_of(*command: str, cwd: Path, url: str) -> str:
     return printed.decode()
 
 
+def server_on(store_dir: Path) -> RunningServer:
+    return RunningServer(headrace_program(), Settings(jetstream=True, store_dir=str(store_dir)))
+
+
 async def test_the_python_example_gets_every_order_it_published(tmp_path: Path) -> None:
-    server = ServerProcess(str(tmp_path), free_port())
-    await server.start()
-    try:
-        script = str(EXAMPLES / "python" / "orders.py")
+    script = str(EXAMPLES / "python" / "orders.py")
+    with server_on(tmp_path) as server:
+        server.start()
         first = await output_of(sys.executable, script, server.url, cwd=tmp_path, url=server.url)
-        await server.kill()
-        await server.start()
+        server.kill()
+        server.start()
         second = await output_of(sys.executable, script, server.url, cwd=tmp_path, url=server.url)
-    finally:
-        await server.stop()
     assert "order 3 is on disk as sequence 3 of ORDERS" in first
     assert "billing got order 3 (sequence 3)" in first
     assert "order 3 is on disk as sequence 6 of ORDERS" in second
@@ -48,9 +49,8 @@ async def test_the_node_example_sees_every_update(tmp_path: Path) -> None:
     project = tmp_path / "node"
     shutil.copytree(EXAMPLES / "node", project)
     await output_of("npm", "install", "--silent", "--no-audit", "--no-fund", cwd=project, url="")
-    server = ServerProcess(str(tmp_path / "store"), free_port())
-    await server.start()
-    try:
+    with server_on(tmp_path / "store") as server:
+        server.start()
         subscriber = await asyncio.create_subprocess_exec(
             *("node", "subscriber.js", "3"),
             cwd=project,
@@ -62,8 +62,6 @@ async def test_the_node_example_sees_every_update(tmp_path: Path) -> None:
         published = await output_of("node", "publisher.js", cwd=project, url=server.url)
         async with asyncio.timeout(TIMEOUT_S):
             seen, _ = await subscriber.communicate()
-    finally:
-        await server.stop()
     assert published.splitlines() == ["published placed", "published paid", "published shipped"]
     assert [line.split("] ", 1)[1] for line in seen.decode().splitlines()] == [
         '{"order":1042,"status":"placed"}',

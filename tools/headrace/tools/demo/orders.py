@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import nats
@@ -25,7 +25,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from headrace.core.base.chance import Chance
 from headrace.tools.demo.ledger import Ledger
 from headrace.tools.demo.names import DURABLE, STREAM, SUBJECT, parse_report
-from headrace.tools.demo.server_process import SERVER_COMMAND, ServerProcess, free_port
+from headrace.tools.launch import Program, RunningServer, Settings, headrace_program
 from headrace.tools.wire import CommandFailed
 
 STALL_TIMEOUT_S: Final = 60.0
@@ -44,7 +44,7 @@ class Plan:
     orders: int
     kills: int
     seed: int
-    command: tuple[str, ...] = SERVER_COMMAND
+    program: Program = field(default_factory=headrace_program)
 
     def kill_points(self) -> list[int]:
         """Draw when to kill, from the seed: spread over the middle, each in its own part of the run."""
@@ -78,7 +78,7 @@ class Demo:
         self._plan = plan
         self._store_dir = store_dir
         self._console = console
-        self._server = ServerProcess(store_dir, free_port(), plan.command)
+        self._server = RunningServer(plan.program, Settings(jetstream=True, store_dir=store_dir))
         self._ledger = Ledger()
         self._changed_at = time.monotonic()
         self._children: list[asyncio.subprocess.Process] = []
@@ -87,7 +87,7 @@ class Demo:
     async def run(self) -> Result:
         """Play the story; raises CommandFailed when a process of it cannot be started."""
         began = time.monotonic()
-        ready_s = await self._server.start()
+        ready_s = await self._start()
         self._console.print(f"server ready in {ready_s * 1000:.0f} ms on {self._server.url}")
         try:
             await self._make_stream()
@@ -104,7 +104,7 @@ class Demo:
             stored = await self._stored()
         finally:
             await self._end_children()
-            await self._server.stop()
+            await asyncio.to_thread(self._server.close)
         return Result(
             self._ledger,
             self._plan.orders,
@@ -114,6 +114,11 @@ class Demo:
             slowest_s,
             self._store_dir,
         )
+
+    async def _start(self) -> float:
+        began = time.monotonic()
+        await asyncio.to_thread(self._server.start)
+        return time.monotonic() - began
 
     async def _make_stream(self) -> None:
         client = await nats.connect(self._server.url)
@@ -163,8 +168,8 @@ class Demo:
         slowest_s = 0.0
         for number, point in enumerate(self._plan.kill_points(), start=1):
             await self._until_confirmed(point)
-            await self._server.kill()
-            restart_s = await self._server.start()
+            await asyncio.to_thread(self._server.kill)
+            restart_s = await self._start()
             slowest_s = max(slowest_s, restart_s)
             self._console.print(
                 f"kill -9 number {number}, with {len(self._ledger.acknowledged):,} orders acknowledged and "
