@@ -21,6 +21,8 @@ MAX_PAYLOAD: Final = 1024 * 1024
 MAX_PENDING: Final = 64 * 1024 * 1024
 MAX_CONNECTIONS: Final = 64 * 1024
 MAX_SUBSCRIPTIONS: Final = 0  # no limit
+MAX_CLOSED_CLIENTS: Final = 10_000
+"""How many closed connections monitoring remembers."""
 
 PING_INTERVAL_NS: Final = 120 * NS_PER_S
 PING_MAX: Final = 2

@@ -1,11 +1,13 @@
-"""The server's log: one line an entry, in the form that NATS tooling reads.
+"""The server's log: a `logging.Logger` that writes lines in the form that NATS tooling reads.
 
     [4242] 2026/11/23 18:00:00.000000 [INF] Listening for client connections on 0.0.0.0:4222
 
-Test harnesses of the official clients wait for some of these lines, so their text is a promise. The log never ends
-the server: a line that cannot be written (a full disk, a closed pipe) is dropped and counted.
+Test harnesses of the official clients wait for some of these lines, so their text is a promise. A logger made here is
+registered nowhere: servers in one process keep their logs apart, and logging elsewhere is left alone. The log
+never ends the server: a line that cannot be written (a full disk, a closed pipe) is dropped and counted.
 """
 
+import logging
 import os
 import sys
 import time
@@ -13,13 +15,19 @@ from typing import Final, Protocol, TextIO
 
 from headrace.core.base.clock import NS_PER_S, Clock, SystemClock
 
+TRACE: Final = 5
+"""The level of protocol traces; `logging` has none below DEBUG."""
+
+FATAL: Final = logging.CRITICAL
+"""The level of what makes the server end."""
+
 _LABELS: Final = {
-    "info": "INF",
-    "warning": "WRN",
-    "error": "ERR",
-    "fatal": "FTL",
-    "debug": "DBG",
-    "trace": "TRC",
+    TRACE: "TRC",
+    logging.DEBUG: "DBG",
+    logging.INFO: "INF",
+    logging.WARNING: "WRN",
+    logging.ERROR: "ERR",
+    FATAL: "FTL",
 }
 
 
@@ -31,7 +39,7 @@ class Sink(Protocol):
         ...
 
     def reopen(self) -> None:
-        """Open the file anew, after it was moved away."""
+        """Open the file anew, after it was moved away; raises OSError and keeps the old one where it cannot."""
         ...
 
     def close(self) -> None: ...
@@ -93,70 +101,52 @@ class MemorySink:
         """Nothing to close."""
 
 
-class Log:
-    """Writes entries to a sink. `is_debug` and `is_trace` say whether such entries are wanted at all."""
+class SinkHandler(logging.Handler):
+    """Makes lines of log records and gives them to a sink."""
 
     def __init__(
         self,
-        sink: Sink | None = None,
-        clock: Clock | None = None,
+        sink: Sink,
+        clock: Clock,
         *,
-        is_debug: bool = False,
-        is_trace: bool = False,
-        with_time: bool = True,
-        in_utc: bool = False,
-        process_id: int | None = None,
+        is_debug: bool,
+        is_trace: bool,
+        with_time: bool,
+        in_utc: bool,
+        process_id: int,
     ) -> None:
-        self.is_debug = is_debug
-        self.is_trace = is_trace
+        super().__init__()
         self.dropped = 0
-        self._sink: Sink = sink if sink is not None else StreamSink()
-        self._clock: Clock = clock if clock is not None else SystemClock()
+        self._sink = sink
+        self._clock = clock
+        self._left_out = {
+            level for level, is_wanted in ((logging.DEBUG, is_debug), (TRACE, is_trace)) if not is_wanted
+        }
         self._with_time = with_time
         self._in_utc = in_utc
-        self._process_id = os.getpid() if process_id is None else process_id
+        self._process_id = process_id
 
-    def info(self, text: str) -> None:
-        self._write("info", text)
-
-    def warning(self, text: str) -> None:
-        self._write("warning", text)
-
-    def error(self, text: str) -> None:
-        self._write("error", text)
-
-    def fatal(self, text: str) -> None:
-        """Write what makes the server end; the caller ends it."""
-        self._write("fatal", text)
-
-    def debug(self, text: str) -> None:
-        if self.is_debug:
-            self._write("debug", text)
-
-    def trace(self, text: str) -> None:
-        if self.is_trace:
-            self._write("trace", text)
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno in self._left_out:
+            return
+        text = record.getMessage()
+        if record.exc_info:
+            text += "\n" + logging.Formatter().formatException(record.exc_info)
+        # One entry is one line: what a peer put into a name must not forge another entry.
+        text = text.replace("\r", "\\r").replace("\n", "\\n")
+        label = _LABELS.get(record.levelno, "INF")
+        try:
+            self._sink.write(f"[{self._process_id}] {self._stamp()}[{label}] {text}\n")
+        except (OSError, ValueError):  # ValueError: the stream was closed under us
+            self.dropped += 1
 
     def reopen(self) -> None:
-        """Open the log file anew; where that fails, the old one is kept and says so."""
-        try:
-            self._sink.reopen()
-        except OSError as error:
-            self.error(f"Log file not reopened: {error}")
-        else:
-            self.info("File log re-opened")
+        """Open the sink anew."""
+        self._sink.reopen()
 
     def close(self) -> None:
         self._sink.close()
-
-    def _write(self, level: str, text: str) -> None:
-        # One entry is one line: what a peer put into a name must not forge another entry.
-        printable = text.replace("\r", "\\r").replace("\n", "\\n")
-        line = f"[{self._process_id}] {self._stamp()}[{_LABELS[level]}] {printable}\n"
-        try:
-            self._sink.write(line)
-        except (OSError, ValueError):  # ValueError: the stream was closed under us
-            self.dropped += 1
+        super().close()
 
     def _stamp(self) -> str:
         if not self._with_time:
@@ -164,3 +154,48 @@ class Log:
         seconds, rest_ns = divmod(self._clock.now_ns(), NS_PER_S)
         broken_down = time.gmtime(seconds) if self._in_utc else time.localtime(seconds)
         return f"{time.strftime('%Y/%m/%d %H:%M:%S', broken_down)}.{rest_ns // 1000:06d} "
+
+
+def make_logger(
+    sink: Sink | None = None,
+    clock: Clock | None = None,
+    *,
+    is_debug: bool = False,
+    is_trace: bool = False,
+    with_time: bool = True,
+    in_utc: bool = False,
+    process_id: int | None = None,
+) -> logging.Logger:
+    """Give a logger of its own, which writes to `sink` (standard error when None)."""
+    logger = logging.Logger("headrace", TRACE if is_trace else logging.DEBUG if is_debug else logging.INFO)
+    logger.addHandler(
+        SinkHandler(
+            StreamSink() if sink is None else sink,
+            SystemClock() if clock is None else clock,
+            is_debug=is_debug,
+            is_trace=is_trace,
+            with_time=with_time,
+            in_utc=in_utc,
+            process_id=os.getpid() if process_id is None else process_id,
+        )
+    )
+    return logger
+
+
+def reopen_log(logger: logging.Logger) -> None:
+    """Open the log's file anew; where that fails, the old one is kept and says so."""
+    for handler in logger.handlers:
+        if not isinstance(handler, SinkHandler):
+            continue
+        try:
+            handler.reopen()
+        except OSError as error:
+            logger.error("Log file not reopened: %s", error)  # noqa: TRY400  (the place in our code says nothing)
+        else:
+            logger.info("File log re-opened")
+
+
+def close_log(logger: logging.Logger) -> None:
+    """Close the log's sinks; what is logged afterwards is dropped."""
+    for handler in list(logger.handlers):
+        handler.close()

@@ -91,14 +91,16 @@ class ServerOptions:
     host: str = limits.HOST
     port: int = limits.PORT  # -1: any free port
     server_name: str = ""  # "": the server's id
-    monitor_host: str = ""  # "": the client host
+    monitor_host: str = ""  # "": loopback
     monitor_port: int = 0  # 0: no monitoring; -1: any free port
-    max_connections: int = limits.MAX_CONNECTIONS
+    monitor_base_path: str = ""
+    max_connections: int = limits.MAX_CONNECTIONS  # negative: none allowed
     max_subscriptions: int = limits.MAX_SUBSCRIPTIONS
     max_control_line: int = limits.MAX_CONTROL_LINE
     max_payload: int = limits.MAX_PAYLOAD
     max_pending: int = limits.MAX_PENDING
     max_sub_tokens: int = 0
+    max_closed_clients: int = limits.MAX_CLOSED_CLIENTS
     ping_interval_ns: int = limits.PING_INTERVAL_NS
     ping_max: int = limits.PING_MAX
     write_deadline_ns: int = limits.WRITE_DEADLINE_NS
@@ -120,5 +122,7 @@ class ServerOptions:
     debug: bool = False
     trace: bool = False
     log_time: bool = True
+    log_utc: bool = False
     config_file: str = ""
+    tags: tuple[str, ...] = ()
     metadata: dict[str, str] = field(default_factory=dict[str, str])

@@ -1,0 +1,73 @@
+"""What the reference server has and this version has not: configuration keys and flags, refused by name.
+
+Nothing is ignored in silence: a key that asks for TLS, or restricts a user, and does nothing would be a trap. When a
+feature arrives, its keys leave these tables.
+"""
+
+from collections.abc import Iterable
+from typing import Final
+
+
+def _named(keys: str, feature: str) -> Iterable[tuple[str, str]]:
+    return ((key, feature) for key in keys.split())
+
+
+KEYS: Final[dict[str, str]] = dict(
+    pair
+    for keys, feature in (
+        ("cluster routes", "clustering"),
+        ("gateway gateways", "gateways"),
+        ("leafnodes leaf leafnode max_leafnodes isolate_leafnode_interest", "leaf nodes"),
+        ("websocket ws", "the WebSocket listener"),
+        ("mqtt", "MQTT"),
+        ("tls allow_non_tls https https_port ocsp ocsp_cache", "TLS"),
+        ("operator operators root roots root_operators resolver account_resolver", "operator (JWT) mode"),
+        ("resolver_tls resolver_preload resolver_pinned_accounts", "operator (JWT) mode"),
+        ("trusted trusted_keys default_sentinel", "operator (JWT) mode"),
+        ("mappings maps", "subject mapping"),
+        ("imports exports", "imports and exports between accounts"),
+        ("nkey", "NKey login"),
+        ("auth_callout auth_hook", "authorization callouts"),
+        ("allowed_connection_types connection_types clients", "limiting users to kinds of connections"),
+        ("proxy_protocol proxies proxy_required", "the PROXY protocol"),
+        ("msg_trace trace_dest trace_headers trace_verbose", "message tracing"),
+        ("syslog remote_syslog", "syslog"),
+        ("logfile_size_limit log_size_limit logfile_max_num log_max_num", "rotating the log by size"),
+        ("prof_port prof_block_rate", "Go profiling"),
+        ("write_timeout", "the choice of what a write timeout does"),
+        ("disable_sublist_cache no_sublist_cache", "switching the subject cache off"),
+        ("connect_error_reports reconnect_error_reports", "clustering"),
+        ("no_system_account no_system no_sys_acc", "running without a system account"),
+        ("default_js_domain", "JetStream domains of leaf nodes"),
+        ("feature_flags", "feature flags"),
+        ("max_traced_msg_len", "shortening traced messages"),
+        ("ek encryption_key key prev_key prev_ek prev_encryption_key cipher tpm", "encryption of the store"),
+        ("unique_tag extension_hint max_outstanding_catchup cluster_traffic", "JetStream clustering"),
+        ("max_ha_assets max_request_batch batch duplicate_window", "this JetStream limit"),
+        ("max_buffered_size max_buffered_msgs request_queue_limit info_queue_limit", "this JetStream limit"),
+        ("meta_compact meta_compact_size meta_compact_sync max_concurrent_io", "this JetStream limit"),
+    )
+    for pair in _named(keys, feature)
+)
+"""Key, wherever it stands, to what it belongs to."""
+
+FLAGS: Final[dict[str, str]] = dict(
+    pair
+    for flags, feature in (
+        ("cluster cluster_listen cluster_name cluster_advertise routes", "clustering"),
+        ("no_advertise connect_retries", "clustering"),
+        ("tls tlscert tlskey tlsverify tlscacert ms https_port help_tls", "TLS"),
+        ("s syslog r remote_syslog", "syslog"),
+        ("log_size_limit", "rotating the log by size"),
+        ("max_traced_msg_len", "shortening traced messages"),
+        ("VV DVV", "tracing the system account"),
+        ("profile", "Go profiling"),
+    )
+    for pair in _named(flags, feature)
+)
+"""Flag, without its dashes, to what it belongs to."""
+
+
+def refusal(feature: str) -> str:
+    """Say that this version lacks `feature`."""
+    return f"this version of Headrace does not have {feature}"

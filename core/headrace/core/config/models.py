@@ -1,0 +1,371 @@
+"""The configuration file's blocks, as pydantic models. Loaded only when there is a file.
+
+Each block takes its keys in any case and under each of the reference's names; what is no key of it is refused. Fields
+are spelled like the file's keys, and are None where the file says nothing: the defaults are those of `ServerOptions`.
+Units are the file's; `Duration` has become nanoseconds.
+
+Source: the reference server 2.15's configuration, probed.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Final, Literal, cast
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
+
+from headrace.core.base.clock import NS_PER_S
+from headrace.core.config.values import (
+    Address,
+    checked_port,
+    parse_address,
+    parse_duration,
+    parse_storage_size,
+)
+from headrace.core.subject import is_valid
+
+LAME_DUCK_DURATION_MIN_NS: Final = 30 * NS_PER_S
+CONTROL_LINE_MAX: Final = 2**31 - 1
+
+
+class Block(BaseModel):
+    """A map of the configuration file."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    aliases: ClassVar[Mapping[str, str]] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _use_canonical_keys(cls, value: object) -> object:
+        if not isinstance(value, dict):
+            return value
+        written = cast("dict[str, object]", value)
+        return {cls.aliases.get(key.lower(), key.lower()): item for key, item in written.items()}
+
+
+# kinds of values
+
+
+def _duration_ns(value: object, info: ValidationInfo) -> object:
+    if isinstance(value, str):
+        return parse_duration(value)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        if isinstance(info.context, list):
+            info.context.append(info.field_name)
+        return int(value * NS_PER_S)
+    return value
+
+
+def _quoted_duration_ns(value: object) -> object:
+    if not isinstance(value, str):
+        raise ValueError('expected a duration in quotes, such as "2m"')  # noqa: TRY004  (pydantic collects ValueError)
+    return parse_duration(value)
+
+
+def _seconds_ns(value: object) -> object:
+    if isinstance(value, str):
+        return parse_duration(value)
+    return int(value * NS_PER_S) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+def _address(value: object) -> object:
+    if isinstance(value, str):
+        return parse_address(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return Address("", checked_port(value))
+    raise ValueError('expected a port or "host:port"')
+
+
+def _port(value: object) -> object:
+    return checked_port(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _storage_size(value: object) -> object:
+    return parse_storage_size(value) if isinstance(value, str) else value
+
+
+def _name(value: object) -> object:
+    if isinstance(value, str) and any(character.isspace() for character in value):
+        raise ValueError("server name cannot contain spaces")
+    return value
+
+
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+Duration = Annotated[int, BeforeValidator(_duration_ns)]
+"""Text with a unit; a bare number is taken for seconds, with a warning."""
+
+QuotedDuration = Annotated[int, BeforeValidator(_quoted_duration_ns)]
+Seconds = Annotated[int, BeforeValidator(_seconds_ns)]
+"""A bare number is seconds, and no warning is due."""
+
+Listen = Annotated[Address, BeforeValidator(_address)]
+Port = Annotated[int, BeforeValidator(_port)]
+StorageSize = Annotated[int, BeforeValidator(_storage_size)]
+Positive = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=0)]
+Tags = Annotated[list[str], BeforeValidator(_as_list)]
+
+
+# authorization
+
+
+def _publish_subject(value: str) -> str:
+    if not is_valid(value.encode()):
+        raise ValueError(f'subject "{value}" is not a valid subject')
+    return value
+
+
+def _subscribe_subject(value: str) -> str:
+    subject, *queue = value.split()
+    if len(queue) > 1 or not is_valid(subject.encode()):
+        raise ValueError(f'subject "{value}" is not a valid subject, or a subject and a queue')
+    return " ".join((subject, *queue))
+
+
+def _rules(value: object) -> object:
+    """Take a subject, or a list of them, for what is allowed."""
+    return {"allow": value} if isinstance(value, str | list) else value
+
+
+def _response_rule(value: object) -> object:
+    if isinstance(value, bool):
+        return {} if value else None
+    return value
+
+
+PublishSubject = Annotated[
+    str, BeforeValidator(lambda value: _publish_subject(value) if isinstance(value, str) else value)
+]
+SubscribeSubject = Annotated[
+    str, BeforeValidator(lambda value: _subscribe_subject(value) if isinstance(value, str) else value)
+]
+
+
+class PublishRules(Block):
+    allow: Annotated[list[PublishSubject], BeforeValidator(_as_list)] | None = None
+    deny: Annotated[list[PublishSubject], BeforeValidator(_as_list)] = []
+
+
+class SubscribeRules(Block):
+    allow: Annotated[list[SubscribeSubject], BeforeValidator(_as_list)] | None = None
+    deny: Annotated[list[SubscribeSubject], BeforeValidator(_as_list)] = []
+
+
+class ResponseRules(Block):
+    aliases = {
+        "max_msgs": "max",
+        "max_messages": "max",
+        "max_responses": "max",
+        "ttl": "expires",
+        "expiration": "expires",
+    }
+
+    max: int | None = None
+    expires: Seconds | None = None
+
+
+class PermissionRules(Block):
+    aliases = {"pub": "publish", "import": "publish", "sub": "subscribe", "export": "subscribe"}
+
+    publish: Annotated[PublishRules, BeforeValidator(_rules)] | None = None
+    subscribe: Annotated[SubscribeRules, BeforeValidator(_rules)] | None = None
+    allow_responses: Annotated[ResponseRules | None, BeforeValidator(_response_rule)] = None
+
+
+class UserEntry(Block):
+    aliases = {"username": "user", "pass": "password", "permission": "permissions"}
+
+    user: str
+    password: str = ""
+    permissions: PermissionRules | None = None
+
+
+class Authorization(Block):
+    aliases = {"username": "user", "pass": "password", "permissions": "default_permissions"}
+
+    user: str | None = None
+    password: str | None = None
+    token: str | None = None
+    timeout: Seconds | None = None
+    users: list[UserEntry] | None = None
+    default_permissions: PermissionRules | None = None
+
+    @model_validator(mode="after")
+    def _refuse_two_ways_to_log_in(self) -> "Authorization":
+        has_single = self.user is not None or self.password is not None
+        if has_single and self.token is not None:
+            raise ValueError("Cannot have a user/pass and token")
+        if self.users and has_single:
+            raise ValueError("Can not have a single user/pass and a users array")
+        if self.users and self.token is not None:
+            raise ValueError("Can not have a token and a users array")
+        if self.password is not None and self.user is None:
+            raise ValueError("a password needs its user")
+        return self
+
+
+# accounts
+
+
+class AccountLimits(Block):
+    aliases = {
+        "max_conn": "max_connections",
+        "max_conns": "max_connections",
+        "max_subs": "max_subscriptions",
+        "max_pay": "max_payload",
+    }
+
+    max_connections: int = -1
+    max_subscriptions: int = -1
+    max_payload: int = -1
+
+
+class AccountJetStream(Block):
+    aliases = {
+        "max_mem": "max_memory",
+        "mem": "max_memory",
+        "memory": "max_memory",
+        "max_file": "max_store",
+        "max_disk": "max_store",
+        "store": "max_store",
+        "disk": "max_store",
+        "streams": "max_streams",
+        "consumers": "max_consumers",
+        "max_bytes": "max_bytes_required",
+        "max_stream_bytes": "max_bytes_required",
+        "mem_max_stream_bytes": "memory_max_stream_bytes",
+        "store_max_stream_bytes": "disk_max_stream_bytes",
+    }
+
+    max_memory: StorageSize = -1
+    max_store: StorageSize = -1
+    max_streams: int = -1
+    max_consumers: int = -1
+    max_bytes_required: bool = False
+    max_ack_pending: int = -1
+    memory_max_stream_bytes: StorageSize = -1
+    disk_max_stream_bytes: StorageSize = -1
+
+
+def _jetstream_switch(value: object) -> object:
+    """Take `true`, `enabled` and `{}` alike, and `false` and `disabled` for None."""
+    if isinstance(value, str):
+        if value.lower() not in {"enabled", "enable", "disabled", "disable"}:
+            raise ValueError(f"Expected 'enabled' or 'disabled' for string value, got '{value}'")
+        value = value.lower().startswith("enable")
+    if isinstance(value, bool):
+        return {} if value else None
+    return value
+
+
+class Account(Block):
+    users: list[UserEntry] = []
+    default_permissions: PermissionRules | None = None
+    limits: AccountLimits = AccountLimits()
+    jetstream: Annotated[AccountJetStream | None, BeforeValidator(_jetstream_switch)] = None
+
+
+def _accounts(value: object) -> object:
+    """Take a list of names for accounts without settings."""
+    if isinstance(value, list) and all(isinstance(name, str) for name in value):
+        return {name: {} for name in value}
+    return value
+
+
+# JetStream
+
+
+class JetStreamLimits(Block):
+    max_ack_pending: int | None = None
+
+
+class JetStream(Block):
+    aliases = {
+        "store": "store_dir",
+        "storedir": "store_dir",
+        "max_mem": "max_memory_store",
+        "max_mem_store": "max_memory_store",
+        "max_file": "max_file_store",
+    }
+
+    enabled: bool = True
+    store_dir: str | None = None
+    max_memory_store: StorageSize | None = None
+    max_file_store: StorageSize | None = None
+    domain: str | None = None
+    strict: bool | None = None
+    sync_interval: Literal["always"] | QuotedDuration | None = None
+    limits: JetStreamLimits = JetStreamLimits()
+    index_memory: StorageSize | None = None  # ours
+
+
+# the whole file
+
+
+class ConfigFile(Block):
+    aliases = {
+        "net": "host",
+        "monitor_port": "http_port",
+        "log_file": "logfile",
+        "pid_file": "pidfile",
+        "max_conn": "max_connections",
+        "max_subs": "max_subscriptions",
+        "max_subscription_tokens": "max_sub_tokens",
+        "system": "system_account",
+        "storedir": "store_dir",
+    }
+
+    listen: Listen | None = None
+    host: str | None = None
+    port: Port | None = None
+    client_advertise: str | None = None
+    server_name: Annotated[str, BeforeValidator(_name)] | None = None
+    server_tags: Tags | None = None
+    server_metadata: dict[str, str] | None = None
+
+    debug: bool | None = None
+    trace: bool | None = None
+    logtime: bool | None = None
+    logtime_utc: bool | None = None
+    logfile: str | None = None
+    pidfile: str | None = None
+    ports_file_dir: str | None = None
+
+    http: Listen | None = None
+    http_port: Port | None = None
+    http_base_path: str | None = None
+
+    max_connections: int | None = None
+    max_subscriptions: int | None = None
+    max_sub_tokens: Annotated[int, Field(ge=0, le=255)] | None = None
+    max_control_line: Annotated[int, Field(ge=1, le=CONTROL_LINE_MAX)] | None = None
+    max_payload: Annotated[int, Field(ge=0, le=CONTROL_LINE_MAX)] | None = None
+    max_pending: Positive | None = None
+    max_closed_clients: Count | None = None
+    ping_interval: Duration | None = None
+    ping_max: Positive | None = None
+    write_deadline: Duration | None = None
+    lame_duck_duration: QuotedDuration | None = None
+    lame_duck_grace_period: QuotedDuration | None = None
+    no_fast_producer_stall: bool | None = None
+    no_header_support: bool | None = None
+
+    authorization: Authorization | None = None
+    accounts: Annotated[dict[str, Account], BeforeValidator(_accounts)] | None = None
+    no_auth_user: str | None = None
+    system_account: str | None = None
+    jetstream: Annotated[JetStream | None, BeforeValidator(_jetstream_switch)] = None
+    store_dir: str | None = None
+
+    @model_validator(mode="after")
+    def _refuse_short_lame_ducks(self) -> "ConfigFile":
+        duration_ns = self.lame_duck_duration
+        if duration_ns is not None and duration_ns < LAME_DUCK_DURATION_MIN_NS:
+            raise ValueError(
+                f"invalid lame_duck_duration of {duration_ns / NS_PER_S:g}s, minimum is 30 seconds"
+            )
+        if self.store_dir is not None and self.jetstream is not None and self.jetstream.store_dir is not None:
+            raise ValueError("Duplicate 'store_dir' configuration")
+        return self
