@@ -1,0 +1,61 @@
+"""`headrace selftest`: campaigns against this very Headrace, each bounded, each ending in a table."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from headrace.tools import render
+from headrace.tools.launch import headrace_program
+from headrace.tools.selftest import growth
+from headrace.tools.settings import JsonOption
+
+app = typer.Typer(no_args_is_help=True, help="Campaigns that try to break a server.")
+
+EngineOption = Annotated[str, typer.Option(help="plain or compiled; default: the one that is there.")]
+
+
+@app.command("flood")
+def flood(
+    seconds: Annotated[float, typer.Option(min=1, max=3_600, help="How long.")] = 60,
+    engine: EngineOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Publish without reply at full speed: memory flat, every message stored."""
+    tell("flood", growth.flood(headrace_program(engine), seconds), as_json=as_json)
+
+
+@app.command("subjects")
+def subjects(
+    count: Annotated[int, typer.Option(min=1, max=100_000_000, help="How many subjects.")] = 1_000_000,
+    engine: EngineOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """One message on each of many subjects: bounded memory, exact counts."""
+    tell("subjects", growth.subjects(headrace_program(engine), count), as_json=as_json)
+
+
+@app.command("restart")
+def restart(
+    messages: Annotated[int, typer.Option(min=1, max=1_000_000_000, help="How many messages.")] = 5_000_000,
+    subject_count: Annotated[int, typer.Option("--subjects", min=1, help="On how many subjects.")] = 100_000,
+    engine: EngineOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Fill a store, kill -9, and time the first exact answers."""
+    tell("restart", growth.restart(headrace_program(engine), messages, subject_count), as_json=as_json)
+
+
+def tell(name: str, rows: Sequence[growth.Row], *, as_json: bool) -> None:
+    """Show a result; ends the command with status 1 when a line of it failed."""
+    if as_json:
+        render.print_json([asdict(row) for row in rows])
+    else:
+        render.print_table(
+            f"selftest {name}",
+            ("what", "figure", ""),
+            [(row.what, row.figure, "pass" if row.passed else "FAIL") for row in rows],
+        )
+    if not all(row.passed for row in rows):
+        raise typer.Exit(1)
