@@ -1,0 +1,80 @@
+"""Both engines write the same records, byte for byte."""
+
+import zlib
+from array import array
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headrace.core.base.message import Message, MessageBatch
+from headrace.storage import record
+
+compiled_log = pytest.importorskip("headrace.storage.compiled_log", reason="not built")
+compiled_batch = pytest.importorskip("headrace.core.base.compiled_batch", reason="not built")
+
+U64 = st.integers(0, (1 << 64) - 1)
+MESSAGES = st.lists(
+    st.builds(
+        Message,
+        subject=st.sampled_from([b"a", b"orders.new", b"x" * 4000]),
+        reply=st.sampled_from([b"", b"_INBOX.1"]),
+        headers=st.sampled_from([b"", b"NATS/1.0\r\n\r\n", b"NATS/1.0\r\nA: b\r\n\r\n"]),
+        payload=st.binary(max_size=300),
+        connection_id=U64,
+    ),
+    min_size=1,
+    max_size=20,
+)
+
+
+@given(messages=MESSAGES, data=st.data(), salt=U64, sequence=st.integers(1, 1 << 63), time_ns=U64)
+def test_a_batch_becomes_the_same_records(
+    messages: list[Message], data: st.DataObject, salt: int, sequence: int, time_ns: int
+) -> None:
+    start = data.draw(st.integers(0, len(messages)))
+    offset = data.draw(st.integers(16, 1 << 31)) * 8
+    limit = offset + data.draw(st.integers(0, 20_000))
+    plain_offsets, compiled_offsets = array("I", [1]), array("I", [1])
+    plain = record.encode_batch(
+        MessageBatch(messages),
+        start,
+        salt=salt,
+        offset=offset,
+        limit=limit,
+        sequence=sequence,
+        time_ns=time_ns,
+        offsets=plain_offsets,
+    )
+    compiled = compiled_log.encode_batch(
+        compiled_batch.CompiledBatch(messages),
+        start,
+        salt=salt,
+        offset=offset,
+        limit=limit,
+        sequence=sequence,
+        time_ns=time_ns,
+        offsets=compiled_offsets,
+    )
+    assert compiled == plain
+    assert compiled_offsets == plain_offsets
+
+
+@given(data=st.binary(max_size=100), before=st.integers(0, (1 << 32) - 1))
+def test_the_checksum_is_that_of_zlib(data: bytes, before: int) -> None:
+    assert compiled_log.crc32(data, before) == zlib.crc32(data, before)
+
+
+def test_a_subject_too_long_for_a_record_is_refused() -> None:
+    batch = compiled_batch.CompiledBatch([Message(b"x" * 65536, b"", b"", b"", 0)])
+    with pytest.raises(ValueError, match="65536 bytes"):
+        compiled_log.encode_batch(
+            batch, 0, salt=0, offset=0, limit=1 << 30, sequence=1, time_ns=0, offsets=array("I")
+        )
+
+
+def test_a_batch_of_the_plain_engine_is_encoded_too() -> None:
+    messages = [Message(b"a", b"", b"", b"payload", 0)]
+    arguments = {"salt": 1, "offset": 128, "limit": 1 << 20, "sequence": 1, "time_ns": 2}
+    plain = record.encode_batch(MessageBatch(messages), 0, offsets=array("I"), **arguments)
+    assert compiled_log.encode_batch(MessageBatch(messages), 0, offsets=array("I"), **arguments) == plain
