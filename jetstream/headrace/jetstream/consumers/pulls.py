@@ -1,0 +1,316 @@
+"""Waiting pull requests: who asked for messages, in whose turn the next one is, and how each request ends.
+
+Requests wait in a queue and are served round robin: whoever got a message goes to the back while its batch has
+room. A request ends when its batch is full, its bytes do not suffice, its time is over, nobody listens to
+its reply any more, or, if it did not want to wait, when there is nothing to give.
+
+The machine is pure. The caller offers requests, says what it delivered and what time it is, and sends what
+gathers in `answers`: pairs of a reply subject and a status header block.
+
+    offer ──► waiting ──served──► waiting (at the back) or over
+                 │ on_time, run_dry, does not fit, drop, close
+                 ▼
+                over
+
+Source: the consumer reference, section 6, probed on the reference server 2.15.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from headrace.core.base.clock import NS_PER_S
+from headrace.jetstream.consumers import status
+from headrace.jetstream.models.times import duration_text
+from headrace.jetstream.models.wire import InvalidJson, parse_json
+
+PRUNE_INTERVAL_NS: Final = NS_PER_S
+"""How often, at most, a full queue is searched for requests that nobody listens to any more."""
+
+
+class BadPullRequest(ValueError):
+    """A pull request's body cannot be used; the text is what the client is told."""
+
+
+@dataclass(frozen=True, slots=True)
+class PullLimits:
+    """What a consumer allows its pull requests; 0: no limit."""
+
+    max_waiting: int = 512
+    max_batch: int = 0
+    max_expires_ns: int = 0
+    max_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PullOptions:
+    """A pull request's body. `expires_ns`, `idle_heartbeat_ns` are durations, 0: none; `max_bytes` 0: no limit.
+
+    The names of priority groups' fields are kept to be refused by a consumer without them.
+    """
+
+    batch: int = 1
+    expires_ns: int = 0
+    no_wait: bool = False
+    max_bytes: int = 0
+    idle_heartbeat_ns: int = 0
+    min_pending: int = 0
+    min_ack_pending: int = 0
+    pin_id: str = ""
+    priority: int = 0
+
+
+_FIELDS: Final = {
+    "batch": ("batch", int),
+    "expires": ("expires_ns", int),
+    "no_wait": ("no_wait", bool),
+    "max_bytes": ("max_bytes", int),
+    "idle_heartbeat": ("idle_heartbeat_ns", int),
+    "min_pending": ("min_pending", int),
+    "min_ack_pending": ("min_ack_pending", int),
+    "id": ("pin_id", str),
+    "priority": ("priority", int),
+}
+
+
+def parse_pull_options(body: bytes) -> PullOptions:
+    """Read a pull request's body: nothing, a number, or JSON (unknown fields are ignored).
+
+    Raises BadPullRequest where it looks like JSON and is none, a field has a wrong type, or two heartbeats do not
+    fit in `expires`. Anything else that is no number asks for one message.
+    """
+    body = body.strip()
+    if not body:
+        return PullOptions()
+    if not body.startswith(b"{"):
+        try:
+            return PullOptions(batch=int(body))
+        except ValueError:
+            return PullOptions()
+    try:
+        given: dict[str, Any] = parse_json(body)
+    except InvalidJson as error:
+        raise BadPullRequest(f"invalid JSON: {error}") from None
+    fields: dict[str, Any] = {}
+    for key, (name, kind) in _FIELDS.items():
+        value = given.get(key)
+        if value is None:
+            continue
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+            raise BadPullRequest(f"invalid JSON: {key} is not of type {kind.__name__}")
+        fields[name] = value
+    options = PullOptions(**fields)
+    if options.idle_heartbeat_ns > 0 and 2 * options.idle_heartbeat_ns > options.expires_ns:
+        raise BadPullRequest("heartbeat value too large")
+    return options
+
+
+def refusal(options: PullOptions, limits: PullLimits) -> bytes | None:
+    """Give the status that refuses a request asking for what the consumer does not allow or have."""
+    if limits.max_batch and options.batch > limits.max_batch:
+        return status.exceeded("MaxRequestBatch", limits.max_batch)
+    if limits.max_expires_ns and options.expires_ns > limits.max_expires_ns:
+        return status.exceeded("MaxRequestExpires", duration_text(limits.max_expires_ns))
+    if limits.max_bytes and options.max_bytes > limits.max_bytes:
+        return status.exceeded("MaxRequestMaxBytes", limits.max_bytes)
+    if options.priority and not 0 <= options.priority <= 9:
+        return status.bad_request("Priority must be between 0 and 9")
+    if options.min_pending or options.min_ack_pending:
+        return status.bad_request("Not a Overflow Priority consumer")
+    if options.pin_id:
+        return status.bad_request("Not a Pinned Client Priority consumer")
+    return None
+
+
+@dataclass(slots=True, eq=False)
+class PullRequest:
+    """A waiting request. `remaining_size` counts only where `max_bytes` was given; `expires_ns` 0: never."""
+
+    reply: bytes
+    remaining: int
+    no_wait: bool
+    has_size_limit: bool
+    remaining_size: int
+    expires_ns: int
+    heartbeat_ns: int
+    heartbeat_due_ns: int
+    delivered: int = 0
+
+
+class WaitingPulls:
+    """The queue of one consumer's pull requests."""
+
+    def __init__(self, limits: PullLimits) -> None:
+        self.limits = limits
+        self.answers: list[tuple[bytes, bytes]] = []
+        self._waiting: deque[PullRequest] = deque()
+        self._wake_ns = 0  # at or before the earliest expiry or heartbeat; 0: there is none
+        self._prune_after_ns = 0
+        self._some_without_wait = False  # whether a request with `no_wait` may be waiting
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def wanted(self) -> int:
+        """Messages that all waiting requests still want together."""
+        return sum(request.remaining for request in self._waiting)
+
+    def offer(
+        self,
+        reply: bytes,
+        options: PullOptions,
+        *,
+        available: int,
+        now_ns: int,
+        has_interest: Callable[[bytes], bool],
+    ) -> bool:
+        """Take a request that the consumer's limits allow; tell whether it waits now.
+
+        `available`: messages that could be delivered, new ones and again. A refusal is among `answers`.
+        """
+        if options.no_wait:
+            if available == 0 and options.expires_ns <= 0:
+                self.answers.append((reply, status.NO_MESSAGES))
+                return False
+            if 0 < available < self.wanted:
+                self.answers.append((reply, status.REQUESTS_PENDING))
+                return False
+        if len(self._waiting) >= self.limits.max_waiting and now_ns >= self._prune_after_ns:
+            self._prune_after_ns = now_ns + PRUNE_INTERVAL_NS
+            self.prune(now_ns, has_interest)
+        if len(self._waiting) >= self.limits.max_waiting:
+            if options.idle_heartbeat_ns <= 0:
+                self.answers.append((reply, status.EXCEEDED_MAX_WAITING))
+            return False
+        heartbeat_ns = max(0, options.idle_heartbeat_ns)
+        request = PullRequest(
+            reply=reply,
+            remaining=max(1, options.batch),
+            no_wait=options.no_wait,
+            has_size_limit=options.max_bytes > 0,
+            remaining_size=max(0, options.max_bytes),
+            expires_ns=now_ns + options.expires_ns if options.expires_ns > 0 else 0,
+            heartbeat_ns=heartbeat_ns,
+            heartbeat_due_ns=now_ns + heartbeat_ns if heartbeat_ns else 0,
+        )
+        self._waiting.append(request)
+        self._some_without_wait |= request.no_wait
+        self._wake_for(request)
+        return True
+
+    def head(self, now_ns: int) -> PullRequest | None:
+        """Give the request whose turn it is; those before it whose time is over end."""
+        while self._waiting:
+            request = self._waiting[0]
+            if not request.expires_ns or request.expires_ns > now_ns:
+                return request
+            self._waiting.popleft()
+            self._answer_with_pending(request, status.REQUEST_TIMEOUT)
+        return None
+
+    def fits(self, request: PullRequest, size: int) -> bool:
+        """Tell whether the head may be sent a message of `size` bytes; where not, it ends."""
+        if not request.has_size_limit or size <= request.remaining_size:
+            return True
+        self._take_head(request)
+        self._answer_with_pending(request, status.MESSAGE_TOO_BIG)
+        return False
+
+    def served(self, request: PullRequest, count: int, size: int, now_ns: int) -> None:
+        """The head was sent `count` messages of `size` bytes together; it is somebody else's turn."""
+        self._take_head(request)
+        assert 0 < count <= request.remaining, "a request gets what it asked for"
+        request.remaining -= count
+        request.delivered += count
+        if request.heartbeat_ns:
+            request.heartbeat_due_ns = now_ns + request.heartbeat_ns
+        if request.has_size_limit:
+            request.remaining_size -= size
+            if request.remaining_size <= 0:
+                return
+        if request.remaining:
+            self._waiting.append(request)
+        elif request.has_size_limit:
+            self._answer_with_pending(request, status.BATCH_COMPLETED)
+
+    def drop(self, request: PullRequest) -> None:
+        """Nobody listens to the head's reply."""
+        self._take_head(request)
+
+    def rotate(self) -> None:
+        """The head cannot take a message now: the next one's turn."""
+        self._waiting.rotate(-1)
+
+    def run_dry(self) -> None:
+        """There is nothing to give: requests that do not want to wait end."""
+        if not self._some_without_wait:
+            return
+        self._some_without_wait = False
+        kept: deque[PullRequest] = deque()
+        for request in self._waiting:
+            if _is_one_shot(request):
+                self.answers.append((request.reply, status.NO_MESSAGES))
+            else:
+                self._some_without_wait |= request.no_wait
+                kept.append(request)
+        self._waiting = kept
+
+    def prune(self, now_ns: int, has_interest: Callable[[bytes], bool]) -> None:
+        """End requests whose time is over and forget those that nobody listens to."""
+        kept: deque[PullRequest] = deque()
+        for request in self._waiting:
+            if request.expires_ns and request.expires_ns <= now_ns:
+                self._answer_with_pending(request, status.REQUEST_TIMEOUT)
+            elif has_interest(request.reply):
+                kept.append(request)
+        self._waiting = kept
+
+    def next_deadline_ns(self) -> int | None:
+        """Give when `on_time` has something to do; it may turn out to be nothing."""
+        return self._wake_ns or None
+
+    def on_time(self, now_ns: int, heartbeat: Callable[[], bytes]) -> None:
+        """End what expired and send the heartbeats that are due; `heartbeat` gives their header block."""
+        kept: deque[PullRequest] = deque()
+        self._wake_ns = 0
+        for request in self._waiting:
+            if request.expires_ns and request.expires_ns <= now_ns:
+                self._answer_with_pending(request, status.REQUEST_TIMEOUT)
+                continue
+            if request.heartbeat_ns and request.heartbeat_due_ns <= now_ns:
+                self.answers.append((request.reply, heartbeat()))
+                request.heartbeat_due_ns = now_ns + request.heartbeat_ns
+            self._wake_for(request)
+            kept.append(request)
+        self._waiting = kept
+
+    def close(self, reason: bytes) -> None:
+        """End all with `reason`: a whole header block, or the status that goes with what was pending."""
+        for request in self._waiting:
+            if reason.endswith(b"\r\n\r\n"):
+                self.answers.append((request.reply, reason))
+            else:
+                self._answer_with_pending(request, reason)
+        self._waiting.clear()
+        self._wake_ns = 0
+
+    def _take_head(self, request: PullRequest) -> None:
+        assert self._waiting[0] is request, "only the head is served"
+        self._waiting.popleft()
+
+    def _wake_for(self, request: PullRequest) -> None:
+        for due_ns in (request.expires_ns, request.heartbeat_due_ns):
+            if due_ns and (not self._wake_ns or due_ns < self._wake_ns):
+                self._wake_ns = due_ns
+
+    def _answer_with_pending(self, request: PullRequest, text: bytes) -> None:
+        self.answers.append(
+            (request.reply, status.with_pending(text, request.remaining, request.remaining_size))
+        )
+
+
+def _is_one_shot(request: PullRequest) -> bool:
+    """A request that does not want to wait; with a time, it does wait for its first message."""
+    return request.no_wait and (not request.expires_ns or request.delivered > 0)
