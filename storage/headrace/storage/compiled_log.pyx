@@ -6,16 +6,24 @@ arena of a `CompiledBatch`) and writes records straight into one bytes object; `
 beside a busy loop falls from 6,600 to 109 syncs a second.
 
 The layout is `storage/record.py`'s; a test compares every byte with what that module makes.
+
+Between the threads: `_phase` says whose the cycle is, and changes under the mutex alone. The loop's thread fills it
+while IDLE and hands it over (HANDED); the sync thread then reads it and notes failures, without the mutex, until it has
+made it DONE; `take` makes it IDLE again. The buffers that are written stay pinned from `start` to `take`.
 """
 
 from cpython cimport array
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.errno cimport EINTR, EIO, errno
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
 from headrace.core.base.compiled_batch cimport CompiledBatch, Item
 
 import array
+import threading
 
 from headrace.storage import accounting, record
 
@@ -177,6 +185,233 @@ def encode_batch(
         offset += _record_size(item)
         sequence += 1
     return encoded, stop - start, accounted
+
+
+# ---- the sync thread
+
+cdef extern from * nogil:
+    """
+    #include <errno.h>
+    #include <fcntl.h>
+    #include <pthread.h>
+    #include <signal.h>
+    #include <unistd.h>
+
+    /* macOS: fsync leaves the bytes in the drive's cache; only F_FULLFSYNC reaches the medium. */
+    static int headrace_sync(int handle) {
+    #if defined(__APPLE__)
+        return fcntl(handle, F_FULLFSYNC);
+    #else
+        return fdatasync(handle);
+    #endif
+    }
+
+    /* Signals are the loop's thread's: none may interrupt a sync, which nobody would try again. */
+    static void headrace_block_signals(void) {
+        sigset_t every;
+        sigfillset(&every);
+        pthread_sigmask(SIG_BLOCK, &every, NULL);
+    }
+    """
+    ctypedef struct pthread_mutex_t:
+        pass
+    ctypedef struct pthread_cond_t:
+        pass
+    int pthread_mutex_init(pthread_mutex_t *mutex, void *attributes)
+    int pthread_mutex_destroy(pthread_mutex_t *mutex)
+    int pthread_mutex_lock(pthread_mutex_t *mutex)
+    int pthread_mutex_unlock(pthread_mutex_t *mutex)
+    int pthread_cond_init(pthread_cond_t *condition, void *attributes)
+    int pthread_cond_destroy(pthread_cond_t *condition)
+    int pthread_cond_wait(pthread_cond_t *condition, pthread_mutex_t *mutex)
+    int pthread_cond_signal(pthread_cond_t *condition)
+    Py_ssize_t c_pwrite "pwrite"(int handle, const void *data, size_t size, int64_t offset)
+    Py_ssize_t c_write "write"(int handle, const void *data, size_t size)
+    int headrace_sync(int handle)
+    void headrace_block_signals()
+
+
+cdef enum Phase:
+    IDLE
+    HANDED
+    DONE
+
+cdef struct WriteStep:
+    int handle
+    int64_t offset
+    Py_buffer data
+
+cdef struct Step:
+    int handle
+    int error
+
+
+cdef class SyncThread:
+    """A `SyncWorker` (`storage/sync.py`) over file descriptors, in a thread that does not need the interpreter.
+
+    Whoever makes one closes it: its thread holds a reference to it.
+    """
+
+    cdef pthread_mutex_t _mutex
+    cdef pthread_cond_t _condition
+    cdef Phase _phase
+    cdef bint _is_stopping
+    cdef int _wake_handle
+    cdef WriteStep *_writes
+    cdef Py_ssize_t _write_count
+    cdef Step *_syncs
+    cdef Py_ssize_t _sync_count
+    cdef Step *_failures      # room for one of each write and sync
+    cdef Py_ssize_t _failure_count
+    cdef object _thread
+
+    def __cinit__(self):
+        self._writes = NULL
+        self._syncs = self._failures = NULL
+        self._write_count = self._sync_count = self._failure_count = 0
+        self._phase = IDLE
+        self._is_stopping = False
+        pthread_mutex_init(&self._mutex, NULL)
+        pthread_cond_init(&self._condition, NULL)
+
+    def __init__(self, wake):
+        self._wake_handle = wake.write_handle
+        self._thread = threading.Thread(target=self._run, name="headrace-sync", daemon=True)
+        self._thread.start()
+
+    def __dealloc__(self):
+        self._release()
+        pthread_cond_destroy(&self._condition)
+        pthread_mutex_destroy(&self._mutex)
+
+    def start(self, writes, syncs):
+        """Begin a cycle; the one before was taken. The wake is signalled when it is done."""
+        cdef Py_ssize_t write_room = len(writes)
+        cdef Py_ssize_t sync_room = len(syncs)
+        cdef WriteStep *step
+        assert self._phase == IDLE, "the cycle before was taken"
+        self._writes = <WriteStep *>calloc(write_room + 1, sizeof(WriteStep))
+        self._syncs = <Step *>calloc(sync_room + 1, sizeof(Step))
+        self._failures = <Step *>calloc(write_room + sync_room + 1, sizeof(Step))
+        try:
+            if self._writes == NULL or self._syncs == NULL or self._failures == NULL:
+                raise MemoryError
+            for handle, offset, data in writes:
+                step = &self._writes[self._write_count]
+                step.handle = handle
+                step.offset = offset
+                PyObject_GetBuffer(data, &step.data, PyBUF_SIMPLE)
+                self._write_count += 1
+            for handle in syncs:
+                self._syncs[self._sync_count].handle = handle
+                self._sync_count += 1
+        except BaseException:
+            self._release()
+            raise
+        pthread_mutex_lock(&self._mutex)
+        self._phase = HANDED
+        pthread_cond_signal(&self._condition)
+        pthread_mutex_unlock(&self._mutex)
+
+    def take(self):
+        """Give what failed in the cycle that is done, once; None while it runs or where there is none."""
+        cdef Py_ssize_t index
+        cdef bint is_done
+        pthread_mutex_lock(&self._mutex)
+        is_done = self._phase == DONE
+        pthread_mutex_unlock(&self._mutex)
+        if not is_done:
+            return None
+        failed = {self._failures[index].handle: self._failures[index].error for index in range(self._failure_count)}
+        self._release()
+        pthread_mutex_lock(&self._mutex)
+        self._phase = IDLE
+        pthread_mutex_unlock(&self._mutex)
+        return failed
+
+    def close(self):
+        """Let the running cycle end, then stop. Waits."""
+        pthread_mutex_lock(&self._mutex)
+        self._is_stopping = True
+        pthread_cond_signal(&self._condition)
+        pthread_mutex_unlock(&self._mutex)
+        self._thread.join()
+
+    cdef void _release(self) noexcept:
+        """Unpin the cycle's buffers and forget it."""
+        cdef Py_ssize_t index
+        for index in range(self._write_count):
+            PyBuffer_Release(&self._writes[index].data)
+        free(self._writes)
+        free(self._syncs)
+        free(self._failures)
+        self._writes = NULL
+        self._syncs = self._failures = NULL
+        self._write_count = self._sync_count = self._failure_count = 0
+
+    def _run(self):
+        with nogil:
+            headrace_block_signals()
+            self._serve()
+
+    cdef void _serve(self) noexcept nogil:
+        cdef uint64_t one = 1
+        while True:
+            pthread_mutex_lock(&self._mutex)
+            while self._phase != HANDED and not self._is_stopping:
+                pthread_cond_wait(&self._condition, &self._mutex)
+            if self._phase != HANDED:
+                pthread_mutex_unlock(&self._mutex)
+                return
+            pthread_mutex_unlock(&self._mutex)
+            self._carry_out()
+            pthread_mutex_lock(&self._mutex)
+            self._phase = DONE
+            pthread_mutex_unlock(&self._mutex)
+            c_write(self._wake_handle, &one, sizeof(one))  # full: it is readable already
+
+    cdef void _carry_out(self) noexcept nogil:
+        cdef Py_ssize_t index
+        cdef WriteStep *step
+        cdef int error
+        for index in range(self._write_count):
+            step = &self._writes[index]
+            if not self._has_failed(step.handle):
+                error = _write_all(step.handle, <const char *>step.data.buf, step.data.len, step.offset)
+                if error != 0:
+                    self._note_failure(step.handle, error)
+        for index in range(self._sync_count):
+            if not self._has_failed(self._syncs[index].handle) and headrace_sync(self._syncs[index].handle) != 0:
+                self._note_failure(self._syncs[index].handle, errno)
+
+    cdef bint _has_failed(self, int handle) noexcept nogil:
+        cdef Py_ssize_t index
+        for index in range(self._failure_count):
+            if self._failures[index].handle == handle:
+                return True
+        return False
+
+    cdef void _note_failure(self, int handle, int error) noexcept nogil:
+        self._failures[self._failure_count].handle = handle
+        self._failures[self._failure_count].error = error
+        self._failure_count += 1
+
+
+cdef int _write_all(int handle, const char *data, Py_ssize_t size, int64_t offset) noexcept nogil:
+    """Write everything; give 0 or an errno."""
+    cdef Py_ssize_t written
+    while size > 0:
+        written = c_pwrite(handle, data, size, offset)
+        if written < 0:
+            if errno == EINTR:
+                continue
+            return errno
+        if written == 0:
+            return EIO
+        data += written
+        offset += written
+        size -= written
+    return 0
 
 
 cdef _check_layout():
