@@ -13,32 +13,10 @@ from headrace.tools.flags import FlagError, Flags, apply_flags, help_text, parse
 def test_one_dash_is_as_good_as_two_and_equals_as_good_as_a_blank(words: list[str]) -> None:
     assert parse_flags(words) == Flags(port=1)
 
-    line = "-p 4225 -m 8225 -a 127.0.0.1 --user u --pass p -DV -js -sd=/tmp/x --config a.conf -P f -l g"
-    words = line.split()
-
 
 def test_the_flags_of_official_harnesses_are_read() -> None:
-    words = [
-        "-p",
-        "4225",
-        "-m",
-        "8225",
-        "-a",
-        "127.0.0.1",
-        "--user",
-        "u",
-        "--pass",
-        "p",
-        "-DV",
-        "-js",
-        "-sd=/tmp/x",
-        "--config",
-        "a.conf",
-        "-P",
-        "f",
-        "-l",
-        "g",
-    ]
+    line = "-p 4225 -m 8225 -a 127.0.0.1 --user u --pass p -DV -js -sd=/tmp/x --config a.conf -P f -l g"
+    words = line.split()
     assert parse_flags(words) == Flags(
         port=4225,
         http_port=8225,
