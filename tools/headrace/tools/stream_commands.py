@@ -3,8 +3,10 @@
 import asyncio
 import base64
 import contextlib
+import json
 from typing import Annotated, Any, Final
 
+import aiofiles
 import typer
 
 from headrace.tools import render
@@ -14,6 +16,7 @@ from headrace.tools.wire import Api, CommandFailed, connected
 app = typer.Typer(no_args_is_help=True, help="Look at the streams of a running server.")
 
 NameArgument = Annotated[str, typer.Argument(metavar="STREAM", help="The stream's name.")]
+EXPORT_PAGE: Final = 1_000
 _SHOWN_ELSEWHERE: Final = (
     *("name", "subjects", "retention", "storage", "discard", "max_msgs", "max_bytes", "max_age"),
     *(
@@ -138,6 +141,35 @@ def get_message(
         typer.get_binary_stream("stdout").write(message["payload"])
         return
     _print_messages([message], as_json=as_json)
+
+
+@app.command("export")
+def export_stream(
+    context: typer.Context,
+    name: NameArgument,
+    file: Annotated[str, typer.Argument(metavar="FILE", help="The file to write; it must not exist.")],
+    start: Annotated[int, typer.Option("--from", min=1, help="The first sequence.")] = 1,
+    subject: Annotated[str, typer.Option(help="Only this subject; wildcards allowed.")] = ">",
+) -> None:
+    """Write messages to a file, one JSON object a line, without consuming them."""
+
+    async def run() -> int:
+        count, sequence = 0, start
+        async with (
+            connected(settings_of(context)) as api,
+            aiofiles.open(file, "x", encoding="utf-8") as lines,
+        ):
+            while page := await _messages(api, name, sequence, EXPORT_PAGE, subject):
+                await lines.writelines([json.dumps(message_json(**message)) + "\n" for message in page])
+                count += len(page)
+                sequence = page[-1]["sequence"] + 1
+        return count
+
+    try:
+        count = asyncio.run(run())
+    except OSError as error:
+        raise CommandFailed(f"cannot write {file}: {error.strerror}") from error
+    typer.echo(f"{count:,} messages of {name} written to {file}")
 
 
 async def _messages(api: Api, name: str, start: int, count: int, subject: str) -> list[dict[str, Any]]:
