@@ -10,20 +10,20 @@ server stops, is the business of whoever composes it (`tools/serve.py`).
 """
 
 import base64
+import binascii
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
-from headrace.core import limits
 from headrace.core.accounts import Account, Accounts
 from headrace.core.auth.authenticator import Authenticator
 from headrace.core.auth.permissions import PermissionRules
 from headrace.core.base.chance import Chance
-from headrace.core.base.clock import Scheduler
+from headrace.core.base.clock import Clock, Scheduler
 from headrace.core.base.deadlines import Deadlines
-from headrace.core.bus import Bus, EngineBus
+from headrace.core.bus import Bus, Caller, EngineBus
 from headrace.core.engine.interface import (
     Connection,
     Engine,
@@ -33,9 +33,10 @@ from headrace.core.engine.interface import (
     Gathered,
     Transport,
 )
+from headrace.core.engine.plain import PlainEngine
 from headrace.core.info import ServerFacts
 from headrace.core.options import ServerOptions
-from headrace.core.session import ConnectionRecord, Session
+from headrace.core.session import SERVER_SHUTDOWN, ConnectionRecord, Session
 
 CLOSED_CONNECTIONS_MAX: Final = 10_000
 """Closed connections that monitoring can still show; the reference keeps as many."""
@@ -62,7 +63,7 @@ class Broker:
     """One server without its listeners.
 
     Public: `options`, `id`, `name`, `start_ns` (wall clock), `engine`, `bus`, `accounts`, `deadlines`, `scheduler`,
-    `chance`, `facts` (what INFO says).
+    `chance`, `facts` (what INFO says), `log`.
     """
 
     def __init__(
@@ -73,44 +74,252 @@ class Broker:
         chance: Chance,
         engine_factory: EngineFactory | None = None,
         log: logging.Logger | None = None,
-    ) -> None: ...
+    ) -> None:
+        self.options = options
+        self.scheduler = scheduler
+        self.clock: Clock = scheduler
+        self.chance = chance
+        self.log = log if log is not None else logging.getLogger("headrace")
+        self.start_ns = scheduler.now_ns()
+        self.deadlines = Deadlines(scheduler)
+        self.accounts = Accounts(options)
+        self.authenticator = Authenticator(options)
+        self.rules = PermissionRules()
+        self.id = make_server_id(chance)
+        self.name = options.server_name or self.id
+        self.engine: Engine = (engine_factory or PlainEngine)(
+            EngineSetup(
+                rules=self.rules,
+                chance=chance,
+                clock=scheduler,
+                max_pending=options.max_pending,
+                max_sub_tokens=options.max_sub_tokens,
+                no_fast_producer_stall=options.no_fast_producer_stall,
+                system_account=options.system_account,
+            )
+        )
+        self.bus: Bus = EngineBus(self.engine, self)
+        self.facts = ServerFacts(
+            server_id=self.id,
+            server_name=self.name,
+            host=options.host,
+            port=options.port,
+            max_payload=options.max_payload,
+            headers=not options.no_header_support,
+            auth_required=self.authenticator.is_required,
+            has_no_auth_user=self.authenticator.has_no_auth_user,
+            engine=self.engine.name,
+        )
+        self.is_lame_duck = False
+        self.is_shut_down = False
+        self._sessions: dict[int, Session] = {}
+        self._closed: deque[ConnectionRecord] = deque(maxlen=CLOSED_CONNECTIONS_MAX)
+        self._next_id = 0
+        self._gone = Stats(0, 0, 0, 0, 0, 0, 0, 0)
+        self._hooks: list[Callable[[], None]] = []
+        self._queued: deque[Gathered] = deque()
+        self._turn_is_asked = False
+        self._stalled: dict[Session, None] = {}
+        self._granting: dict[Session, None] = {}
 
-    @property
-    def stats(self) -> Stats: ...
+    # connections
 
     def accept(self, transport: Transport, peer_host: str, peer_port: int) -> Session:
         """Take a new connection: INFO is sent, and the transport goes on with the session's methods.
 
-        These are `receive(chunk)`, `on_full()`, `on_drained()` and `on_closed(reason)`.
+        These are `receive(chunk)`, `on_full()`, `on_drained()` and `on_closed(reason)`. The session may be closed
+        already when this returns, if there is no place for it.
         """
+        self._next_id += 1
+        self._gone.total_connections += 1
+        session = Session(self, transport, self._next_id, peer_host, peer_port)
+        is_full = 0 < self.options.max_connections <= len(self._sessions)
+        self._sessions[session.id] = session
+        if self.is_shut_down or self.is_lame_duck:
+            session.close(SERVER_SHUTDOWN)
+        elif is_full:
+            session.refuse()
+        else:
+            session.begin()
+        return session
 
-    def session(self, connection_id: int) -> Session | None: ...
+    def session(self, connection_id: int) -> Session | None:
+        return self._sessions.get(connection_id)
 
     @property
     def sessions(self) -> Sequence[Session]:
         """All open connections, oldest first."""
+        return list(self._sessions.values())
 
-    def open_records(self) -> list[ConnectionRecord]:
-        """Give what monitoring shows of each open connection."""
+    @property
+    def connection_count(self) -> int:
+        return len(self._sessions)
+
+    def open_records(self, *, subscriptions: bool = False) -> list[ConnectionRecord]:
+        """Give what monitoring shows of each open connection, oldest first."""
+        return [session.record(subscriptions=subscriptions) for session in self._sessions.values()]
 
     def closed_records(self) -> list[ConnectionRecord]:
-        """Give what monitoring shows of connections that have closed, oldest first."""
+        """Give what monitoring shows of connections that have closed, in the order of closing."""
+        return list(self._closed)
 
-    def at_turn_end(self, hook: Callable[[], None]) -> None: ...
+    @property
+    def stats(self) -> Stats:
+        """Totals since the start, closed connections included."""
+        total = replace(self._gone)
+        for session in self._sessions.values():
+            _add(total, session.connection)
+        return total
 
-    def request_turn(self) -> None: ...
+    # turns
+
+    def at_turn_end(self, hook: Callable[[], None]) -> None:
+        """Run `hook` in every turn, after all its messages were handled and before output is flushed."""
+        self._hooks.append(hook)
+
+    def request_turn(self) -> None:
+        """Make sure that a turn ends soon."""
+        if not self._turn_is_asked:
+            self._turn_is_asked = True
+            self.scheduler.call_soon(self._end_turn)
+
+    def enqueue(self, events: Sequence[Event]) -> None:
+        """Handle these events at the end of this turn."""
+        for event in events:
+            assert isinstance(event, Gathered), "the server's own messages break no protocol"
+            self._queued.append(event)
+        self.request_turn()
+
+    def _end_turn(self) -> None:
+        self._turn_is_asked = False
+        try:
+            for _ in range(GATHERED_ROUNDS_MAX):
+                self._call_sinks()
+                self.engine.tell_watchers()
+                for hook in self._hooks:
+                    hook()
+                if not self._queued:
+                    break
+            else:
+                self.request_turn()
+            for session in list(self._granting):
+                session.collect_replies()
+        finally:
+            for connection in self.engine.flush():
+                session_of = self._sessions.get(connection.id)
+                if session_of is not None:
+                    session_of.on_overflow()
+
+    def _call_sinks(self) -> None:
+        """Call the sinks for what was queued before; what they publish themselves waits for the next round."""
+        for _ in range(len(self._queued)):
+            gathered = self._queued.popleft()
+            gathered.sink.on_messages(gathered.batch)
+
+    # what the bus asks
+
+    def caller(self, connection_id: int) -> Caller | None:
+        session = self._sessions.get(connection_id)
+        return None if session is None else session.caller()
+
+    def hold(self, connection_id: int) -> None:
+        session = self._sessions.get(connection_id)
+        if session is not None:
+            session.hold()
+
+    def release(self, connection_id: int) -> None:
+        session = self._sessions.get(connection_id)
+        if session is not None:
+            session.release()
+
+    # what the composer says
 
     def set_listening(self, host: str, port: int) -> None:
         """Say where clients connect; INFO shows it. Call before the first `accept`."""
+        self.facts.host = host
+        self.facts.port = port
 
     def set_jetstream(self, *, enabled: bool, domain: str = "") -> None:
         """Say whether INFO claims JetStream."""
+        self.facts.jetstream = enabled
+        self.facts.domain = domain
+
+    def reconfigure(self, options: ServerOptions) -> None:
+        """Take over a changed configuration: limits at once, users and permissions at the next login."""
+        self.options = options
+        self.accounts.reconfigure(options)
+        self.authenticator = Authenticator(options)
+        self.facts.auth_required = self.authenticator.is_required
+        self.facts.has_no_auth_user = self.authenticator.has_no_auth_user
+        self.facts.max_payload = options.max_payload
 
     def announce_lame_duck(self) -> None:
-        """Tell clients that this server is about to go, and refuse new ones."""
+        """Tell clients that this server is about to go, and take no new ones."""
+        self.is_lame_duck = True
+        self.facts.lame_duck = True
+        for session in self._sessions.values():
+            if session.takes_async_info:
+                session.send_info()
 
-    def close_session(self, connection_id: int, reason: str = "Server Shutdown") -> bool:
+    def close_session(self, connection_id: int, reason: str = SERVER_SHUTDOWN) -> bool:
         """Close one connection without an error; tell whether there was one."""
+        session = self._sessions.get(connection_id)
+        if session is None:
+            return False
+        session.close(reason)
+        return True
 
     def shutdown(self) -> None:
         """Flush and close all connections; nothing is accepted afterwards."""
+        self.is_shut_down = True
+        for session in self.sessions:
+            session.close(SERVER_SHUTDOWN)
+
+    # what sessions report
+
+    def on_room(self) -> None:
+        """Some client has room again: whoever was stalled may go on."""
+        stalled, self._stalled = self._stalled, {}
+        for session in stalled:
+            session.end_stall()
+        self.request_turn()
+
+    def on_stall(self, session: Session) -> None:
+        self._gone.stalled_clients += 1
+        self._stalled[session] = None
+
+    def on_grants(self, session: Session) -> None:
+        self._granting[session] = None
+
+    def on_slow_consumer(self, account: Account | None) -> None:
+        self._gone.slow_consumers += 1
+        if account is not None:
+            account.slow_consumer_count += 1
+
+    def on_stale_connection(self) -> None:
+        self._gone.stale_connections += 1
+
+    def on_left(self, session: Session, record: ConnectionRecord) -> None:
+        del self._sessions[session.id]
+        self._stalled.pop(session, None)
+        self._granting.pop(session, None)
+        self._closed.append(record)
+        _add(self._gone, session.connection)
+        self.request_turn()
+
+
+def make_server_id(chance: Chance) -> str:
+    """Make a server's public name: 56 characters, in the form of a public key of kind "N".
+
+    A byte for the kind, 32 of chance, and a checksum, in base 32, as NATS keys are written.
+    """
+    raw = bytes([13 << 3]) + b"".join(chance.bits64().to_bytes(8, "big") for _ in range(4))
+    checksum = binascii.crc_hqx(raw, 0).to_bytes(2, "little")
+    return base64.b32encode(raw + checksum).decode()
+
+
+def _add(total: Stats, connection: Connection) -> None:
+    total.in_messages += connection.in_messages
+    total.in_bytes += connection.in_bytes
+    total.out_messages += connection.out_messages
+    total.out_bytes += connection.out_bytes

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from headrace.core.base.message import Batch, Sink, View
-from headrace.core.engine.interface import Delivered, Outcome, Registration
+from headrace.core.engine.interface import Delivered, Engine, Event, Outcome, Registration
 
-__all__ = ["Bus", "Caller", "Delivered", "Outcome", "Registration"]
+__all__ = ["Bus", "Caller", "Delivered", "EngineBus", "Outcome", "Registration"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,3 +102,92 @@ class Bus(Protocol):
         ...
 
     def release(self, connection_id: int) -> None: ...
+
+
+class BusHost(Protocol):
+    """What the bus needs of the broker beside the engine: turns, and who is connected."""
+
+    def enqueue(self, events: Sequence[Event]) -> None:
+        """Handle these events later in this turn, or in the next."""
+        ...
+
+    def at_turn_end(self, hook: Callable[[], None]) -> None: ...
+
+    def request_turn(self) -> None: ...
+
+    def caller(self, connection_id: int) -> Caller | None: ...
+
+    def hold(self, connection_id: int) -> None: ...
+
+    def release(self, connection_id: int) -> None: ...
+
+
+class EngineBus:
+    """A `Bus` over an engine. Whatever makes output also asks for a turn, so that it goes out."""
+
+    def __init__(self, engine: Engine, host: BusHost) -> None:
+        self._engine = engine
+        self._host = host
+
+    def capture(
+        self,
+        account: str,
+        subject: bytes,
+        sink: Sink,
+        *,
+        queue: bytes = b"",
+        answers: Callable[[bytes], bool] | None = None,
+    ) -> Registration:
+        return self._engine.add_sink(account, subject, sink, queue=queue, answers=answers)
+
+    def publish(
+        self, account: str, subject: bytes, payload: bytes, *, reply: bytes = b"", headers: bytes = b""
+    ) -> None:
+        events = self._engine.publish(account, subject, reply, headers, payload)
+        if events:
+            self._host.enqueue(events)
+        self._host.request_turn()
+
+    def answer(self, account: str, batch: Batch, prefix: bytes, first_sequence: int, suffix: bytes) -> None:
+        events = self._engine.answer(account, batch, prefix, first_sequence, suffix)
+        if events:
+            self._host.enqueue(events)
+        self._host.request_turn()
+
+    def deliver(
+        self,
+        account: str,
+        route_by: bytes,
+        views: Sequence[View],
+        replies: Sequence[bytes],
+        *,
+        queue: bytes = b"",
+    ) -> Delivered:
+        self._host.request_turn()
+        return self._engine.deliver(account, route_by, views, replies, queue=queue)
+
+    def has_interest(self, account: str, subject: bytes, queue: bytes = b"") -> bool:
+        return self._engine.has_interest(account, subject, queue)
+
+    def watch_interest(
+        self, account: str, subject: bytes, callback: Callable[[bool], None], *, queue: bytes = b""
+    ) -> Registration:
+        return self._engine.watch_interest(account, subject, callback, queue=queue)
+
+    def on_room(self, callback: Callable[[], None]) -> None:
+        self._engine.on_room(callback)
+
+    def at_turn_end(self, hook: Callable[[], None]) -> None:
+        self._host.at_turn_end(hook)
+
+    def request_turn(self) -> None:
+        self._host.request_turn()
+
+    def caller(self, connection_id: int) -> Caller | None:
+        return self._host.caller(connection_id)
+
+    def hold(self, connection_id: int) -> None:
+        self._host.hold(connection_id)
+
+    def release(self, connection_id: int) -> None:
+        self._host.release(connection_id)

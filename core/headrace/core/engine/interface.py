@@ -55,6 +55,11 @@ class Transport(Protocol):
         """Bytes accepted by `write` that the operating system has not taken yet."""
         ...
 
+    @property
+    def written_size(self) -> int:
+        """Bytes that `write` has accepted so far."""
+        ...
+
     def write(self, data: bytes) -> None:
         """Send `data` after all that was written before; never blocks."""
         ...
@@ -176,7 +181,11 @@ class Rules(Protocol):
 
 
 class Connection(Protocol):
-    """A connection as the engine keeps it. The session sets the first group; the engine counts the second."""
+    """A connection as the engine keeps it. The session sets the first group; the engine counts the second.
+
+    `account`, `permissions`, `headers` and `pedantic` are set before the first `receive` and while a Connect or
+    NotConnected is handled, never at other times.
+    """
 
     id: int
     transport: Transport
@@ -193,7 +202,9 @@ class Connection(Protocol):
     max_subscriptions: int  # of this connection; 0 or less: no limit
     max_account_subscriptions: int  # of its whole account, counted by the engine; 0 or less: no limit
     awaits_ping: bool  # report the next PING as `Pinged`
-    delivered_replies: list[bytes] | None  # where a list, the engine appends the reply of each message delivered
+    delivered_replies: (
+        list[bytes] | None
+    )  # where a list, the engine appends the reply of each message delivered
 
     in_messages: int
     in_bytes: int
@@ -202,7 +213,9 @@ class Connection(Protocol):
     pings_out: int  # PINGs sent and not answered yet; a PONG sets it to 0
     last_activity_ns: int  # monotonic time of the last bytes received
     last_pong_ns: int
-    is_stalled: bool  # it published to a subscriber above STALL_SIZE; the session stalls it and sets this back
+    is_stalled: (
+        bool  # it published to a subscriber above STALL_SIZE; the session stalls it and sets this back
+    )
 
     @property
     def subscription_count(self) -> int: ...
@@ -314,6 +327,8 @@ class Engine(Protocol):
         ...
 
     def subscriptions(self) -> Sequence[SubscriptionInfo]: ...
+
+    def subscriptions_of(self, connection: Connection) -> Sequence[SubscriptionInfo]: ...
 
     @property
     def subscription_count(self) -> int:

@@ -1,0 +1,89 @@
+"""INFO: what the server tells a client about itself and about the connection.
+
+Source: the client protocol of NATS server 2.15, §2.1. Field order does not matter to clients; fields the reference
+leaves out when empty are left out here. `headrace` and `headrace_version` are ours.
+"""
+
+import json
+from dataclasses import dataclass, field
+from importlib import metadata
+from platform import python_version
+
+from headrace.core import limits
+
+
+def own_version() -> str:
+    """Give the version of the installed distribution; `0+unknown` when it runs from a source tree."""
+    try:
+        return metadata.version("headrace")
+    except metadata.PackageNotFoundError:
+        return "0+unknown"
+
+
+@dataclass(slots=True)
+class ServerFacts:
+    """What INFO says of the server, the same for all connections at one time."""
+
+    server_id: str
+    server_name: str
+    host: str
+    port: int
+    max_payload: int
+    headers: bool
+    auth_required: bool
+    has_no_auth_user: bool
+    engine: str
+    jetstream: bool = False
+    domain: str = ""
+    lame_duck: bool = False
+    connect_urls: list[str] = field(default_factory=list[str])
+    version: str = field(default_factory=own_version)
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionFacts:
+    """What INFO says of one connection. `account` is set once the client has connected and sent a PING."""
+
+    client_id: int
+    client_ip: str
+    max_payload: int
+    account: str = ""
+    is_system_account: bool = False
+    is_first: bool = False
+
+
+def encode_info(server: ServerFacts, connection: ConnectionFacts) -> bytes:
+    """Make the INFO line for one connection."""
+    info: dict[str, object] = {
+        "server_id": server.server_id,
+        "server_name": server.server_name,
+        "version": limits.COMPATIBLE_VERSION,
+        "proto": limits.PROTOCOL_VERSION,
+        "go": f"python{python_version()}",
+        "host": server.host,
+        "port": server.port,
+        "headers": server.headers,
+        "max_payload": connection.max_payload,
+        "client_id": connection.client_id,
+        "client_ip": connection.client_ip,
+        "api_lvl": limits.API_LEVEL,
+        "headrace": server.version,
+        "headrace_engine": server.engine,
+    }
+    # A client that sees auth_required asks for credentials; with a no_auth_user it needs none to begin.
+    if server.auth_required and not (connection.is_first and server.has_no_auth_user):
+        info["auth_required"] = True
+    if server.jetstream:
+        info["jetstream"] = True
+        if server.domain:
+            info["domain"] = server.domain
+    if server.connect_urls:
+        info["connect_urls"] = server.connect_urls
+    if server.lame_duck:
+        info["ldm"] = True
+    if connection.account:
+        info["connect_info"] = True
+        info["remote_account"] = connection.account
+        if connection.is_system_account:
+            info["acc_is_sys"] = True
+    return b"INFO %b \r\n" % json.dumps(info, separators=(",", ":")).encode()

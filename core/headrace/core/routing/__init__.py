@@ -1,0 +1,1 @@
+"""Who wants a message: subscriptions by subject, and what is remembered of the answers."""

@@ -1,0 +1,193 @@
+"""One account's routes: every entry by its pattern, and the answers that were worked out lately.
+
+A `Route` is the answer for one literal subject. It is valid while `is_live`; whoever keeps one looks at that before
+each use. Three memories make answers cheap:
+
+- `_routes`: routes of subjects that were seen at least twice. A literal SUB or UNSUB drops only its own subject's; a
+  wildcard one drops all.
+- `_parents`: the wildcard entries for "anything below this prefix", where the last token decides nothing. Replies to
+  inboxes (`_INBOX.x.1`, `_INBOX.x.2`, ...) never come twice: their route is made from this, used once and forgotten,
+  so that they don't push out those that stay.
+- `_seen`: subjects seen once, so that the second time is known.
+
+All three are bounded, and emptied when full: what is in use comes back at once.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from headrace.core.routing.entries import Entry, SinkBox, SinkEntry, Subscription, Target
+from headrace.core.routing.trie import Trie
+from headrace.core.subject import has_empty_token, has_wildcard, matches
+
+ROUTES_MAX: Final = 16_384
+TARGETS_MAX: Final = 200_000
+"""Targets in all remembered routes: what bounds memory where thousands subscribe to everything."""
+PARENTS_MAX: Final = 16_384
+SEEN_MAX: Final = 16_384
+
+MayReceive = Callable[[Subscription, bytes], bool]
+Member = Target | SinkBox
+
+
+class Route:
+    """Who gets what is published on one literal subject.
+
+    `targets` are plain subscriptions by age; `groups` one list of members for each queue name, by name; `boxes`
+    the sinks outside of any queue. `is_answered`: a sink takes responsibility, so there is no "no responders".
+    `is_even`: each connection occurs at most once and there are no groups, so whole runs may be delivered
+    target by target without anybody seeing another order.
+    """
+
+    __slots__ = ("boxes", "groups", "is_answered", "is_even", "is_live", "subject", "targets")
+
+    def __init__(self, subject: bytes, entries: Iterable[Entry], may_receive: MayReceive) -> None:
+        self.subject = subject
+        self.is_live = True
+        self.is_answered = False
+        targets: list[Target] = []
+        groups: dict[bytes, list[Member]] = {}
+        boxes: list[SinkBox] = []
+        for entry in entries:
+            if isinstance(entry, SinkEntry):
+                if entry.answers is None or entry.answers(subject):
+                    self.is_answered = self.is_answered or not entry.queue
+                if entry.queue:
+                    groups.setdefault(entry.queue, []).append(entry.box)
+                elif entry.box not in boxes:  # two registrations of one sink bring each message once
+                    boxes.append(entry.box)
+            elif not entry.is_filtered or may_receive(entry, subject):
+                if entry.queue:
+                    groups.setdefault(entry.queue, []).append(Target(entry, subject))
+                else:
+                    targets.append(Target(entry, subject))
+        self.targets = tuple(targets)
+        self.groups: tuple[tuple[bytes, tuple[Member, ...]], ...] = tuple(
+            (name, tuple(groups[name])) for name in sorted(groups)
+        )
+        self.boxes = tuple(boxes)
+        self.is_even = not groups and (
+            len(targets) < 2 or len({target.connection.id for target in targets}) == len(targets)
+        )
+
+    @property
+    def has_subscribers(self) -> bool:
+        """Whether some client may get it."""
+        return bool(self.targets) or any(
+            isinstance(member, Target) for _, members in self.groups for member in members
+        )
+
+
+class RouteTable:
+    """All entries of one account."""
+
+    def __init__(self, may_receive: MayReceive) -> None:
+        self._may_receive = may_receive
+        self._literals: dict[bytes, dict[Entry, None]] = {}
+        self._wildcards: Trie[Entry] = Trie()
+        self._routes: dict[bytes, Route] = {}
+        self._target_count = 0
+        self._parents: dict[bytes, tuple[Entry, ...]] = {}
+        self._seen: set[bytes] = set()
+        self.subscription_count = 0
+        self.generation = 0  # counts the changes that dropped every route
+
+    def add(self, entry: Entry) -> None:
+        if isinstance(entry, Subscription):
+            self.subscription_count += 1
+        if has_wildcard(entry.subject):
+            self._wildcards.insert(entry.subject, entry)
+            self._forget_wildcards()
+        else:
+            self._literals.setdefault(entry.subject, {})[entry] = None
+            self._forget_literal(entry.subject)
+
+    def remove(self, entry: Entry) -> None:
+        """Take out an entry that was added."""
+        if has_wildcard(entry.subject):
+            found = self._wildcards.remove(entry.subject, entry)
+            assert found, "an entry is removed once, by who added it"
+            self._forget_wildcards()
+        else:
+            held = self._literals[entry.subject]
+            del held[entry]
+            if not held:
+                del self._literals[entry.subject]
+            self._forget_literal(entry.subject)
+        if isinstance(entry, Subscription):
+            self.subscription_count -= 1
+
+    def route(self, subject: bytes) -> Route:
+        """Give the route of a literal subject; remember it if it is asked for again."""
+        route = self._routes.get(subject)
+        if route is not None:
+            return route
+        route = Route(subject, self._entries(subject), self._may_receive)
+        if subject in self._seen:
+            self._remember(route)
+        else:
+            if len(self._seen) >= SEEN_MAX:
+                self._seen.clear()
+            self._seen.add(subject)
+        return route
+
+    def lasting_route(self, subject: bytes) -> Route:
+        """Give the route of a literal subject, remembered: its `is_live` is kept up to date."""
+        route = self._routes.get(subject)
+        if route is None:
+            route = Route(subject, self._entries(subject), self._may_receive)
+            self._remember(route)
+        return route
+
+    def forget_routes(self) -> None:
+        """Drop every route that was worked out: a rule behind them has changed."""
+        self.generation += 1
+        for route in self._routes.values():
+            route.is_live = False
+        self._routes.clear()
+        self._target_count = 0
+
+    def overlapping(self, watched: Iterable[bytes], pattern: bytes) -> list[bytes]:
+        """Give those literal subjects that `pattern` matches."""
+        return [subject for subject in watched if matches(pattern, subject)]
+
+    def _entries(self, subject: bytes) -> list[Entry]:
+        if has_empty_token(subject):
+            return []
+        parent = subject.rpartition(b".")[0]
+        wild = self._parents.get(parent) if parent else None
+        if wild is None:
+            found, is_decided_by_last = self._wildcards.match(subject)
+            found.sort(key=_age)
+            wild = tuple(found)
+            if parent and not is_decided_by_last:
+                if len(self._parents) >= PARENTS_MAX:
+                    self._parents.clear()
+                self._parents[parent] = wild
+        literal = self._literals.get(subject)
+        if not literal:
+            return list(wild)
+        if not wild:
+            return list(literal)
+        return sorted([*literal, *wild], key=_age)
+
+    def _remember(self, route: Route) -> None:
+        count = len(route.targets) + sum(len(members) for _, members in route.groups)
+        if len(self._routes) >= ROUTES_MAX or self._target_count + count > TARGETS_MAX:
+            self.forget_routes()
+        self._routes[route.subject] = route
+        self._target_count += count
+
+    def _forget_literal(self, subject: bytes) -> None:
+        route = self._routes.pop(subject, None)
+        if route is not None:
+            route.is_live = False
+            self._target_count -= len(route.targets) + sum(len(members) for _, members in route.groups)
+
+    def _forget_wildcards(self) -> None:
+        self._parents.clear()
+        self.forget_routes()
+
+
+def _age(entry: Entry) -> int:
+    return entry.order

@@ -1,0 +1,600 @@
+"""A session: what a client may do next, and what becomes of the engine's events.
+
+States are the engine's `Phase`; `NEXT` says for each state and each kind of event what happens. A session begins
+OPEN where no login is needed (a client may then begin without CONNECT), else AWAITING_CONNECT. It ends by `close` (this
+side decided; -ERR is sent first where there is something to say) or by `on_closed` (the transport did); either way
+`_leave` runs once, and nothing happens afterwards.
+
+Deadlines of a session: login, the next PING, the end of a stall, and a write that makes no progress.
+
+Source: the client protocol of NATS server 2.15, §3, §6 and §7, probed.
+"""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final, Protocol
+
+from headrace.core import limits
+from headrace.core.accounts import Account, Accounts
+from headrace.core.auth.authenticator import Authenticator, Identity
+from headrace.core.auth.replies import ReplyGrants
+from headrace.core.base.chance import Chance
+from headrace.core.base.clock import NS_PER_S, Clock
+from headrace.core.base.deadlines import Deadlines
+from headrace.core.bus import Caller
+from headrace.core.connect import ConnectOptions, parse_connect, parse_object
+from headrace.core.engine.interface import (
+    Connect,
+    Connection,
+    Engine,
+    Event,
+    Gathered,
+    NotConnected,
+    PeerError,
+    PeerInfo,
+    Phase,
+    Pinged,
+    PublishRefused,
+    Refused,
+    SubscriptionInfo,
+    Transport,
+)
+from headrace.core.errors import (
+    AuthenticationTimeout,
+    AuthorizationViolation,
+    InvalidClientProtocol,
+    MaximumAccountConnectionsExceeded,
+    MaximumConnectionsExceeded,
+    NoRespondersRequiresHeaders,
+    PeerReportedError,
+    ProtocolError,
+    PublishViolation,
+    StaleConnection,
+)
+from headrace.core.info import ConnectionFacts, ServerFacts, encode_info
+from headrace.core.options import Permissions, ServerOptions
+
+CLIENT_CLOSED: Final = "Client Closed"
+SLOW_PENDING: Final = "Slow Consumer (Pending Bytes)"
+SLOW_WRITE: Final = "Slow Consumer (Write Deadline)"
+SERVER_SHUTDOWN: Final = "Server Shutdown"
+
+RTT_EVERY_NS: Final = 3600 * NS_PER_S
+"""The round trip is measured at least this often, even on a busy connection."""
+
+
+class Answer(Enum):
+    """What a session does with an event."""
+
+    ACT = "act"
+    IGNORE = "ignore"
+    CANNOT_BE = "cannot be"  # the engine does not report this in this phase
+
+
+EVENTS: Final[frozenset[type[Event]]] = frozenset(
+    {Connect, NotConnected, PeerInfo, PeerError, Pinged, Refused, PublishRefused, Gathered}
+)
+
+NEXT: Final[Mapping[Phase, Mapping[type[Event], Answer]]] = {
+    Phase.AWAITING_CONNECT: {
+        Connect: Answer.ACT,
+        NotConnected: Answer.ACT,
+        Refused: Answer.ACT,
+        PeerInfo: Answer.CANNOT_BE,
+        PeerError: Answer.CANNOT_BE,
+        Pinged: Answer.CANNOT_BE,
+        PublishRefused: Answer.CANNOT_BE,
+        Gathered: Answer.CANNOT_BE,
+    },
+    Phase.OPEN: {
+        Connect: Answer.ACT,
+        NotConnected: Answer.CANNOT_BE,
+        Refused: Answer.ACT,
+        PeerInfo: Answer.ACT,
+        PeerError: Answer.ACT,
+        Pinged: Answer.ACT,
+        PublishRefused: Answer.ACT,
+        Gathered: Answer.ACT,
+    },
+    # What a client sent before it was closed still reaches the sinks; everything else is moot.
+    Phase.CLOSED: {**dict.fromkeys(EVENTS, Answer.IGNORE), Gathered: Answer.ACT},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionRecord:
+    """A connection as monitoring shows it. Times are wall clock; `stop_ns` 0: it is open."""
+
+    id: int
+    host: str
+    port: int
+    start_ns: int
+    last_activity_ns: int
+    stop_ns: int
+    reason: str
+    rtt_ns: int
+    pending_size: int
+    in_messages: int
+    in_bytes: int
+    out_messages: int
+    out_bytes: int
+    subscription_count: int
+    subscriptions: tuple[SubscriptionInfo, ...]
+    name: str
+    language: str
+    version: str
+    account: str
+    user: str
+
+
+class SessionHost(Protocol):
+    """What a session needs of the broker."""
+
+    options: ServerOptions
+    engine: Engine
+    clock: Clock
+    chance: Chance
+    deadlines: Deadlines
+    accounts: Accounts
+    authenticator: Authenticator
+    facts: ServerFacts
+    log: logging.Logger
+
+    def request_turn(self) -> None: ...
+
+    def on_room(self) -> None:
+        """Some client has room again: whoever was stalled may go on."""
+        ...
+
+    def on_stall(self, session: "Session") -> None: ...
+
+    def on_grants(self, session: "Session") -> None:
+        """This session wants `collect_replies` called in every turn."""
+        ...
+
+    def on_slow_consumer(self, account: Account | None) -> None: ...
+
+    def on_stale_connection(self) -> None: ...
+
+    def on_left(self, session: "Session", record: ConnectionRecord) -> None: ...
+
+
+class Session:
+    """One client connection. The transport calls `receive`, `on_full`, `on_drained` and `on_closed`."""
+
+    def __init__(
+        self,
+        host: SessionHost,
+        transport: Transport,
+        connection_id: int,
+        peer_host: str,
+        peer_port: int,
+    ) -> None:
+        self.id = connection_id
+        self.peer_host = peer_host
+        self.peer_port = peer_port
+        self.start_ns = host.clock.now_ns()
+        self.connect = ConnectOptions()
+        self.user = ""
+        self.account: Account | None = None
+        self._host = host
+        self._engine = host.engine
+        self._transport = transport
+        self._opened_ns = host.clock.monotonic_ns()
+        self._rtt_ns = 0
+        self._ping_sent_ns: int | None = None
+        self._has_connected = False
+        self._was_pinged = False
+        self._holds = 0
+        self._is_stalled = False
+        self._grants: ReplyGrants | None = None
+        self._written_mark = 0
+        self.connection: Connection = host.engine.open(transport, connection_id)
+        options = host.options
+        self.connection.max_control_line = options.max_control_line
+        self.connection.max_subscriptions = options.max_subscriptions
+        self.connection.max_payload = options.max_payload
+
+    # from the broker
+
+    def begin(self) -> None:
+        """Greet the client and wait for it."""
+        host = self._host
+        self._log(logging.DEBUG, "Client connection created")
+        self.send_info(is_first=True)
+        now_ns = host.clock.monotonic_ns()
+        if host.authenticator.is_required:
+            self.connection.phase = Phase.AWAITING_CONNECT
+            host.deadlines.set(
+                (self.id, "login"), now_ns + host.options.auth_timeout_ns, self._on_login_timeout
+            )
+        else:
+            self._enter(Identity(limits.GLOBAL_ACCOUNT))
+        if self.connection.phase is not Phase.CLOSED:
+            host.deadlines.set((self.id, "ping"), now_ns + host.options.ping_interval_ns, self._on_ping_time)
+
+    def refuse(self) -> None:
+        """Greet a client for whom there is no place, and close."""
+        self.send_info(is_first=True)
+        self._fail(MaximumConnectionsExceeded())
+
+    def send_info(self, *, is_first: bool = False) -> None:
+        """Send INFO with what is true now."""
+        facts = ConnectionFacts(
+            client_id=self.id,
+            client_ip=self.peer_host,
+            max_payload=self.connection.max_payload,
+            is_first=is_first,
+            account=self.account.name if self._was_pinged and self.account is not None else "",
+            is_system_account=self.account is not None and self.account.is_system,
+        )
+        self._engine.write(self.connection, encode_info(self._host.facts, facts))
+        self._host.request_turn()
+
+    @property
+    def takes_async_info(self) -> bool:
+        """Whether this client may be sent INFO at any time."""
+        return self._was_pinged and self.connect.protocol >= 1
+
+    @property
+    def is_closed(self) -> bool:
+        return self.connection.phase is Phase.CLOSED
+
+    @property
+    def rtt_ns(self) -> int:
+        """The round trip last measured; 0 if none was."""
+        sent_ns = self._ping_sent_ns
+        if sent_ns is not None and self.connection.last_pong_ns >= sent_ns:
+            self._rtt_ns = max(1, self.connection.last_pong_ns - sent_ns)
+        return self._rtt_ns
+
+    def caller(self) -> Caller:
+        return Caller(
+            connection_id=self.id,
+            account=self.account.name if self.account is not None else "",
+            user=self.user,
+            name=self.connect.name,
+            host=self.peer_host,
+            port=self.peer_port,
+            language=self.connect.lang,
+            version=self.connect.version,
+            start_ns=self.start_ns,
+            rtt_ns=self.rtt_ns,
+        )
+
+    def record(self, *, stop_ns: int = 0, reason: str = "", subscriptions: bool = False) -> ConnectionRecord:
+        """Show this connection to monitoring."""
+        connection = self.connection
+        clock = self._host.clock
+        listed = self._engine.subscriptions_of(connection) if subscriptions else ()
+        return ConnectionRecord(
+            id=self.id,
+            host=self.peer_host,
+            port=self.peer_port,
+            start_ns=self.start_ns,
+            last_activity_ns=clock.now_ns() - clock.monotonic_ns() + connection.last_activity_ns,
+            stop_ns=stop_ns,
+            reason=reason,
+            rtt_ns=self.rtt_ns,
+            pending_size=connection.pending_size,
+            in_messages=connection.in_messages,
+            in_bytes=connection.in_bytes,
+            out_messages=connection.out_messages,
+            out_bytes=connection.out_bytes,
+            subscription_count=connection.subscription_count,
+            subscriptions=tuple(listed),
+            name=self.connect.name,
+            language=self.connect.lang,
+            version=self.connect.version,
+            account=self.account.name if self.account is not None else "",
+            user=self.user,
+        )
+
+    def collect_replies(self) -> None:
+        """Turn replies that were delivered into grants."""
+        delivered = self.connection.delivered_replies
+        if delivered and self._grants is not None:
+            self._grants.grant(delivered, self._host.clock.monotonic_ns())
+            delivered.clear()
+
+    # reading
+
+    def hold(self) -> None:
+        """Read no more from this client, until `release` was called as often."""
+        self._holds += 1
+        if self._holds == 1 and not self.is_closed:
+            self._transport.pause_reading()
+
+    def release(self) -> None:
+        assert self._holds > 0, "a hold is released once"
+        self._holds -= 1
+        if self._holds == 0 and not self.is_closed:
+            self._transport.resume_reading()
+
+    def end_stall(self) -> None:
+        """Read on after a stall, if there is one."""
+        if self._is_stalled:
+            self._is_stalled = False
+            self._host.deadlines.clear((self.id, "stall"))
+            self.release()
+
+    # from the transport
+
+    def receive(self, chunk: bytes | memoryview) -> None:
+        """Take what the client sent."""
+        engine = self._engine
+        connection = self.connection
+        events = engine.receive(connection, chunk)
+        while events:
+            for event in events:
+                self._handle(event)
+            if not events[-1].is_barrier:
+                break
+            events = engine.resume(connection)
+        if connection.is_stalled:
+            self._stall()
+        self._host.request_turn()
+
+    def on_full(self) -> None:
+        """The operating system takes no more for now: a deadline for it begins."""
+        if self.is_closed:
+            return
+        self._written_mark = self._transport.written_size
+        now_ns = self._host.clock.monotonic_ns()
+        self._host.deadlines.set(
+            (self.id, "write"), now_ns + self._host.options.write_deadline_ns, self._on_write_deadline
+        )
+
+    def on_drained(self) -> None:
+        """The operating system has taken everything."""
+        if self.is_closed:
+            return
+        self._host.deadlines.clear((self.id, "write"))
+        self._engine.drained(self.connection)
+        self._host.on_room()
+
+    def on_closed(self, reason: str = CLIENT_CLOSED) -> None:
+        """The connection has gone."""
+        if not self.is_closed:
+            self._leave(reason)
+
+    # closing
+
+    def close(self, reason: str, error: ProtocolError | None = None) -> None:
+        """Send what is queued, and the error behind it; then close."""
+        if self.is_closed:
+            return
+        if error is not None and error.text:
+            self._engine.write(self.connection, error.encode())
+        self._engine.flush_connection(self.connection)
+        self._transport.close()
+        self._leave(reason)
+
+    def on_overflow(self) -> None:
+        """More is pending than this client may have."""
+        if self.is_closed:
+            return
+        maximum = self._host.options.max_pending
+        self._log(logging.INFO, f"Slow Consumer Detected: MaxPending of {maximum} Exceeded")
+        self._host.on_slow_consumer(self.account)
+        self._transport.abort()
+        self._leave(SLOW_PENDING)
+
+    def _fail(self, error: ProtocolError) -> None:
+        if error.text:
+            self._log(logging.ERROR, error.text)
+        self.close(error.reason, error)
+
+    def _leave(self, reason: str) -> None:
+        host = self._host
+        record = self.record(stop_ns=host.clock.now_ns(), reason=reason, subscriptions=True)
+        self.connection.phase = Phase.CLOSED
+        for name in ("login", "ping", "stall", "write"):
+            host.deadlines.clear((self.id, name))
+        self._engine.close(self.connection)
+        if self.account is not None:
+            self.account.connection_count -= 1
+        self._log(logging.DEBUG, f"Client connection closed: {reason}")
+        host.on_left(self, record)
+
+    # events
+
+    def _handle(self, event: Event) -> None:
+        match NEXT[self.connection.phase][type(event)]:
+            case Answer.IGNORE:
+                return
+            case Answer.CANNOT_BE:
+                raise AssertionError(f"{event!r} was reported in {self.connection.phase}")
+            case Answer.ACT:
+                pass
+        match event:
+            case Gathered(sink, batch):
+                sink.on_messages(batch)
+            case Connect(arguments):
+                self._on_connect(arguments)
+            case NotConnected():
+                self._on_not_connected()
+            case Pinged():
+                self._was_pinged = True
+                self.send_info()
+            case PublishRefused():
+                self._on_publish_refused(event)
+            case PeerInfo(arguments):
+                try:
+                    parse_object(arguments)
+                except ProtocolError as error:
+                    self._fail(error)
+            case PeerError(text):
+                self._log(logging.ERROR, f"Client Error: {text.decode(errors='replace')}")
+                self._fail(PeerReportedError())
+            case Refused(error):
+                if error.fatal:
+                    self._log(logging.DEBUG, str(error))
+                    self._fail(error)
+                else:
+                    self._log(logging.ERROR, error.text)
+            case _:
+                raise AssertionError(f"unknown event {event!r}")
+
+    def _on_connect(self, arguments: bytes) -> None:
+        host = self._host
+        host.deadlines.clear((self.id, "login"))
+        now_ns = host.clock.monotonic_ns()
+        if not self._has_connected:
+            self._rtt_ns = max(1, now_ns - self._opened_ns)
+            first_ns = min(host.options.ping_interval_ns, limits.FIRST_PING_NS)
+            first_ns += host.chance.below(max(1, first_ns // 5))
+            host.deadlines.set((self.id, "ping"), now_ns + first_ns, self._on_ping_time)
+        self._engine.drop_subscriptions(self.connection)
+        try:
+            connect = parse_connect(arguments, self.connect)
+        except ProtocolError as error:
+            self._fail(error)
+            return
+        self.connect = connect
+        self._has_connected = True
+        identity = host.authenticator.authenticate(connect)
+        if identity is None or connect.account or connect.new_account:
+            self._log(logging.ERROR, f"authentication error{_shown_user(connect)}")
+            self._fail(AuthorizationViolation())
+            return
+        if not self._enter(identity):
+            return
+        headers = connect.headers and not host.options.no_header_support
+        if connect.protocol not in (0, 1):
+            self._fail(InvalidClientProtocol())
+            return
+        if connect.no_responders and not headers:
+            self._fail(NoRespondersRequiresHeaders())
+            return
+        connection = self.connection
+        connection.verbose = connect.verbose
+        connection.pedantic = connect.pedantic
+        connection.echo = connect.echo
+        connection.headers = headers
+        connection.no_responders = connect.no_responders
+        connection.awaits_ping = connect.protocol >= 1 and not self._was_pinged
+        if connect.verbose:
+            self._engine.write(connection, b"+OK\r\n")
+
+    def _on_not_connected(self) -> None:
+        identity = self._host.authenticator.without_credentials()
+        if identity is None:
+            self._fail(AuthorizationViolation())
+            return
+        self._host.deadlines.clear((self.id, "login"))
+        self._enter(identity)
+
+    def _enter(self, identity: Identity) -> bool:
+        """Become who one is; tell whether the account had a place."""
+        account = self._host.accounts[identity.account]
+        if account is not self.account:
+            if account.is_full:
+                self._fail(MaximumAccountConnectionsExceeded())
+                return False
+            if self.account is not None:
+                self.account.connection_count -= 1
+            account.connection_count += 1
+            account.total_connection_count += 1
+        self.account = account
+        self.user = identity.user
+        connection = self.connection
+        connection.phase = Phase.OPEN
+        connection.account = account.name
+        connection.max_account_subscriptions = account.options.max_subscriptions
+        connection.max_payload = account.max_payload(self._host.options.max_payload)
+        self._permit(identity.permissions)
+        return True
+
+    def _permit(self, permissions: Permissions | None) -> None:
+        self.connection.permissions = permissions
+        if permissions is None or permissions.responses is None:
+            self._grants = None
+            self.connection.delivered_replies = None
+        else:
+            self._grants = ReplyGrants(permissions.responses)
+            self.connection.delivered_replies = []
+            self._host.on_grants(self)
+
+    def _on_publish_refused(self, event: PublishRefused) -> None:
+        now_ns = self._host.clock.monotonic_ns()
+        self.collect_replies()
+        if self._grants is not None and self._grants.use(event.subject, now_ns):
+            for following in self._engine.publish_from(
+                self.connection, event.subject, event.reply, event.headers, event.payload
+            ):
+                self._handle(following)
+            return
+        error = PublishViolation(event.subject)
+        self._engine.write(self.connection, error.encode())
+        self._log(logging.ERROR, error.text)
+
+    def _stall(self) -> None:
+        """Let a fast publisher wait for its subscribers, for a bounded time."""
+        self.connection.is_stalled = False
+        if self._is_stalled or self.is_closed or self._host.options.no_fast_producer_stall:
+            return
+        self._is_stalled = True
+        self.hold()
+        self._host.on_stall(self)
+        deadline_ns = self._host.clock.monotonic_ns() + limits.STALL_NS
+        self._host.deadlines.set((self.id, "stall"), deadline_ns, self._on_stall_time)
+
+    # deadlines
+
+    def _on_login_timeout(self, _now_ns: int) -> None:
+        if self.connection.phase is Phase.AWAITING_CONNECT:
+            self._fail(AuthenticationTimeout())
+
+    def _on_ping_time(self, now_ns: int) -> int | None:
+        interval_ns = self._host.options.ping_interval_ns
+        connection = self.connection
+        is_measured = self._ping_sent_ns is not None and now_ns - self._ping_sent_ns <= RTT_EVERY_NS
+        if now_ns - connection.last_activity_ns < interval_ns and is_measured and self.rtt_ns:
+            return now_ns + interval_ns
+        if connection.pings_out + 1 > self._host.options.ping_max:
+            self._host.on_stale_connection()
+            self._fail(StaleConnection())
+            return None
+        _ = self.rtt_ns  # measured before the next PING changes what it is measured from
+        connection.pings_out += 1
+        self._ping_sent_ns = now_ns
+        self._engine.write(connection, b"PING\r\n")
+        self._host.request_turn()
+        return now_ns + interval_ns
+
+    def _on_stall_time(self, _now_ns: int) -> None:
+        self.end_stall()
+
+    def _on_write_deadline(self, now_ns: int) -> int | None:
+        pending = self._transport.pending_size
+        if not pending:
+            return None
+        written = self._transport.written_size
+        if (
+            written - pending >= self._written_mark
+        ):  # all that was pending then has gone; what is pending is newer
+            self._written_mark = written
+            return now_ns + self._host.options.write_deadline_ns
+        deadline_ns = self._host.options.write_deadline_ns
+        self._log(
+            logging.INFO,
+            f"Slow Consumer Detected: WriteDeadline of {deadline_ns / NS_PER_S:g}s exceeded "
+            f"with {pending} total bytes.",
+        )
+        if self._has_connected:
+            self._host.on_slow_consumer(self.account)
+        self._transport.abort()
+        self._leave(SLOW_WRITE)
+        return None
+
+    def _log(self, level: int, text: str) -> None:
+        log = self._host.log
+        if log.isEnabledFor(level):
+            log.log(level, "%s:%d - cid:%d - %s", self.peer_host, self.peer_port, self.id, text)
+
+
+def _shown_user(connect: ConnectOptions) -> str:
+    return f' - User "{connect.user}"' if connect.user else ""
