@@ -1,0 +1,218 @@
+"""`headrace-server`: flags, configuration, log, signals, and an exit code. What runs is in `tools/server.py`.
+
+Whatever keeps the server from starting is told in one line that says what to do, within a second, with exit code 1.
+A start imports only what its configuration uses; pydantic, for one, comes with a configuration file.
+
+Signals, as the reference has them: SIGTERM and SIGINT stop (SIGTERM is ignored by a lame duck), SIGUSR2 begins lame
+duck mode, SIGUSR1 opens the log file anew. SIGHUP would reload the configuration; this version says that it cannot.
+
+`HEADRACE_LOOP=asyncio|uvloop` chooses the event loop; the default is uvloop where it is installed.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from headrace.core.base.engine_choice import ENGINE
+from headrace.core.errors import ConfigError
+from headrace.core.info import own_version
+from headrace.core.limits import COMPATIBLE_VERSION
+from headrace.core.log import FATAL, FileSink, StreamSink, close_log, make_logger, reopen_log
+from headrace.core.options import ServerOptions
+from headrace.tools.compose import StartError
+from headrace.tools.flags import Flags, apply_flags, help_text, parse_flags
+from headrace.tools.run_files import PortsFile, write_pid_file
+from headrace.tools.server import Server
+
+PROGRAM: Final = "headrace-server"
+LOOP_VARIABLE: Final = "HEADRACE_LOOP"
+
+LoopFactory = Callable[[], asyncio.AbstractEventLoop]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; give its exit code."""
+    program = program_name(sys.argv[0])
+    try:
+        flags = parse_flags(sys.argv[1:] if arguments is None else arguments)
+        if flags.is_help:
+            _say(help_text(program))
+            return 0
+        if flags.is_version:
+            _say(version_text(program))
+            return 0
+        if flags.signal is not None:
+            from headrace.tools.signals import send_signal  # noqa: PLC0415  (a server has no use for it)
+
+            send_signal(flags.signal)
+            return 0
+        if flags.is_test:
+            return _check_configuration(program, flags)
+        return _serve(program, flags)
+    except (ConfigError, StartError) as error:
+        for line in str(error).splitlines():
+            _complain(f"{program}: {line}")
+        return 1
+
+
+def program_name(path: str) -> str:
+    """Give the name that the command was called by; run as a module, it has none of its own."""
+    name = os.path.basename(path)
+    return PROGRAM if name in {"", "__main__.py", "serve.py"} else name
+
+
+def version_text(program: str) -> str:
+    """Give what `--version` prints."""
+    return f"{program}: v{own_version()} ({ENGINE} engine, compatible with NATS {COMPATIBLE_VERSION})"
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+
+
+def _complain(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+
+
+# what to run
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """What flags and configuration file ask for, together."""
+
+    options: ServerOptions
+    digest: str = ""
+    warnings: tuple[str, ...] = ()
+
+
+def _wish(flags: Flags) -> _Wish:
+    if flags.config is None:
+        return _Wish(apply_flags(flags, ServerOptions()))
+    from headrace.core.config.load import load  # noqa: PLC0415  (pydantic takes 90 ms)
+
+    loaded = load(flags.config)
+    return _Wish(apply_flags(flags, loaded.options), loaded.digest, loaded.warnings)
+
+
+def _check_configuration(program: str, flags: Flags) -> int:
+    if flags.config is None:
+        raise ConfigError("must specify [-c, --config] option to check configuration file syntax")
+    wish = _wish(flags)
+    if wish.warnings:
+        for warning in wish.warnings:
+            _complain(f"{program}: {warning}")
+        return 1
+    _complain(f"{program}: configuration file {flags.config} is valid ({wish.digest})")
+    return 0
+
+
+# running
+
+
+def _serve(program: str, flags: Flags) -> int:
+    wish = _wish(flags)
+    for warning in wish.warnings:
+        _complain(f"{program}: {warning}")
+    options = wish.options
+    try:
+        sink = FileSink(options.log_file) if options.log_file else StreamSink()
+    except OSError as error:
+        raise StartError(
+            f"cannot open log file {options.log_file}: {error.strerror}; give another with --log"
+        ) from error
+    log = make_logger(
+        sink,
+        is_debug=options.debug,
+        is_trace=options.trace,
+        with_time=options.log_time,
+        in_utc=options.log_utc,
+    )
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            return runner.run(_run(program, options, log, wish.digest))
+    finally:
+        close_log(log)
+
+
+def _loop_factory() -> LoopFactory:
+    name = os.environ.get(LOOP_VARIABLE, "")
+    if name not in {"", "asyncio", "uvloop"}:
+        raise StartError(f"{LOOP_VARIABLE}={name!r}: expected 'asyncio' or 'uvloop'")
+    if name != "asyncio":
+        try:
+            import uvloop  # noqa: PLC0415  (not everywhere)
+        except ImportError:
+            if name == "uvloop":
+                raise StartError(f"{LOOP_VARIABLE}=uvloop, but uvloop is not installed") from None
+        else:
+            return uvloop.new_event_loop
+    return asyncio.new_event_loop
+
+
+async def _run(program: str, options: ServerOptions, log: logging.Logger, digest: str) -> int:
+    server = Server(options, log=log, config_digest=digest)
+    _handle_signals(server, log)
+    ports_file = PortsFile(options.ports_file_dir, program, os.getpid()) if options.ports_file_dir else None
+    try:
+        if options.pid_file:
+            write_pid_file(options.pid_file, os.getpid())
+        await server.start()
+        if ports_file is not None:
+            ports_file.write(
+                {"nats": [server.url], "monitoring": [server.monitor_url] if server.monitor_url else []}
+            )
+    except (StartError, OSError) as error:
+        log.log(FATAL, "%s", error)
+        if options.log_file:
+            _complain(f"{program}: {error}")
+        await server.stop()
+        return 1
+    await server.wait_stopped()
+    if ports_file is not None:
+        ports_file.remove()
+    return 0
+
+
+def _handle_signals(server: Server, log: logging.Logger) -> None:
+    loop = asyncio.get_running_loop()
+
+    def on_stop(name: str, *, is_patient: bool) -> None:
+        log.info('Trapped "%s" signal', name)
+        if not (is_patient and server.is_lame_duck):
+            server.request_stop()
+
+    def on_lame_duck() -> None:
+        log.info('Trapped "user defined signal 2" signal')
+        server.enter_lame_duck()
+
+    def on_reload() -> None:
+        log.info('Trapped "hangup" signal')
+        log.error(
+            "Failed to reload server configuration: this version of Headrace does not have reload; restart it"
+        )
+
+    handlers: dict[signal.Signals, Callable[[], None]] = {
+        signal.SIGINT: lambda: on_stop("interrupt", is_patient=False),
+        signal.SIGTERM: lambda: on_stop("terminated", is_patient=True),
+    }
+    if sys.platform != "win32":
+        handlers |= {
+            signal.SIGUSR2: on_lame_duck,
+            signal.SIGHUP: on_reload,
+            signal.SIGUSR1: lambda: reopen_log(log),
+        }
+    for number, handler in handlers.items():
+        try:
+            loop.add_signal_handler(number, handler)
+        except NotImplementedError:  # Windows: Ctrl-C still ends the process
+            return
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,251 @@
+"""A server in an event loop: a composition, its listeners, and how it starts and ends.
+
+    server = Server(options)
+    await server.start()         # raises StartError, with everything taken back
+    await server.wait_stopped()
+    ...
+    await server.stop()          # from anywhere: a signal, the end of an embedder's block
+
+`stop` loses nothing that was accepted: listeners close, reading stops, the store syncs and acknowledges, and output
+is sent.
+"""
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from headrace.core.base.chance import Chance
+from headrace.core.base.clock import LoopScheduler
+from headrace.core.config.values import format_address
+from headrace.core.engine.interface import Transport
+from headrace.core.log import make_logger
+from headrace.core.options import ServerOptions
+from headrace.core.transport.tcp import TcpListener, listen
+from headrace.tools.compose import Composition, StartError, compose
+from headrace.tools.lame_duck import LameDuck
+
+if TYPE_CHECKING:
+    from headrace.core.monitoring.http import HttpConnection
+    from headrace.core.monitoring.monitor import Monitor
+
+MONITOR_HOST: Final = "127.0.0.1"
+"""Monitoring shows names and subjects to whoever asks, so it stays on this machine unless told otherwise."""
+
+FLUSH_DEADLINE_S: Final = 2.0
+"""How long a stop waits for clients to take what was sent to them."""
+
+_FLUSH_POLL_S: Final = 0.005
+_EVERYWHERE: Final = frozenset({"", "0.0.0.0", "::"})
+
+
+@dataclass(slots=True)
+class _MonitorListener:
+    monitor: "Monitor"
+    server: asyncio.Server
+    connections: "set[HttpConnection]"
+    host: str
+    port: int
+
+    def close(self) -> None:
+        self.server.close()
+        for connection in list(self.connections):
+            connection.close()
+
+
+class Server:
+    """One server on this machine's network."""
+
+    def __init__(
+        self,
+        options: ServerOptions,
+        *,
+        log: logging.Logger | None = None,
+        chance: Chance | None = None,
+        config_digest: str = "",
+    ) -> None:
+        self.options = options
+        self.log = log if log is not None else make_logger()
+        self._chance = chance
+        self._config_digest = config_digest
+        self._composition: Composition | None = None
+        self._clients: TcpListener | None = None
+        self._monitoring: _MonitorListener | None = None
+        self._lame_duck: asyncio.Task[None] | None = None
+        self._stopping: asyncio.Task[None] | None = None
+        self._stopped = asyncio.Event()
+
+    # how it is now
+
+    @property
+    def composition(self) -> Composition:
+        """The running server's parts."""
+        assert self._composition is not None, "the server was started"
+        return self._composition
+
+    @property
+    def port(self) -> int:
+        """Where clients connect."""
+        assert self._clients is not None, "the server was started"
+        return self._clients.port
+
+    @property
+    def url(self) -> str:
+        """What a client on this machine connects to."""
+        return f"nats://{format_address(_reachable(self.options.host), self.port)}"
+
+    @property
+    def monitor_url(self) -> str:
+        """Where monitoring is; "" without."""
+        if self._monitoring is None:
+            return ""
+        return f"http://{format_address(_reachable(self._monitoring.host), self._monitoring.port)}"
+
+    @property
+    def is_lame_duck(self) -> bool:
+        return self._lame_duck is not None
+
+    # start
+
+    async def start(self) -> None:
+        """Open the store, listen, and serve. Raises StartError; then nothing is left open."""
+        scheduler = LoopScheduler(asyncio.get_running_loop())
+        self._composition = compose(self.options, scheduler=scheduler, chance=self._chance, log=self.log)
+        try:
+            self._log_banner(self._composition)
+            await self._listen(self._composition)
+        except BaseException:
+            await self.stop()
+            raise
+        self.log.info("Server is ready")
+
+    def _log_banner(self, composition: Composition) -> None:
+        broker, log = composition.broker, self.log
+        log.info("Starting headrace-server")
+        log.info("  Version:  %s", broker.facts.version)
+        log.info("  Engine:   %s", broker.engine.name)
+        log.info("  Name:     %s", broker.name)
+        log.info("  ID:       %s", broker.id)
+        if self._config_digest:
+            log.info("Using configuration file: %s (%s)", self.options.config_file, self._config_digest)
+        if any(user.password and not user.password.startswith("$2") for user in self.options.users):
+            log.warning("Plaintext passwords detected, use nkeys or bcrypt")
+        if composition.store_path:
+            log.info("Starting JetStream")
+            log.info('  Store Directory: "%s"', composition.store_path)
+
+    async def _listen(self, composition: Composition) -> None:
+        options, broker = self.options, composition.broker
+        if options.monitor_port:
+            self._monitoring = await self._listen_for_monitoring(composition)
+        try:
+            self._clients = await listen(broker.accept, options.host, options.port)
+        except OSError as error:
+            address = format_address(options.host, options.port)
+            raise StartError(
+                f'Error listening on port: {address}, "{_reason(error)}"; choose another with --port or --addr'
+            ) from error
+        broker.set_listening(options.host, self._clients.port)
+        if self._monitoring is not None:
+            self._monitoring.monitor.is_listening = True
+        self.log.info(
+            "Listening for client connections on %s", format_address(options.host, self._clients.port)
+        )
+
+    async def _listen_for_monitoring(self, composition: Composition) -> _MonitorListener:
+        # Imported here, as most servers in tests and embedders have no monitoring.
+        from headrace.core.monitoring.http import HttpConnection  # noqa: PLC0415
+        from headrace.core.monitoring.monitor import Monitor  # noqa: PLC0415
+        from headrace.core.monitoring.process import OwnProcess  # noqa: PLC0415
+
+        broker = composition.broker
+        monitor = Monitor(
+            broker,
+            OwnProcess(broker.scheduler),
+            jetstream=composition.jetstream_view,
+            config_digest=self._config_digest,
+        )
+        monitor.is_listening = False
+        connections: set[HttpConnection] = set()
+        host, port = self.options.monitor_host or MONITOR_HOST, self.options.monitor_port
+        try:
+            server = await asyncio.get_running_loop().create_server(
+                lambda: HttpConnection(monitor.handle, broker.scheduler, connections), host, max(port, 0)
+            )
+        except OSError as error:
+            raise StartError(
+                f"Can't start monitoring: can't listen to the monitor port: {format_address(host, port)}: "
+                f"{_reason(error)}; choose another with --http_port or --http_host"
+            ) from error
+        port = int(server.sockets[0].getsockname()[1])
+        monitor.http_host, monitor.http_port = host, port
+        self.log.info("Starting http monitor on %s", format_address(host, port))
+        return _MonitorListener(monitor, server, connections, host, port)
+
+    # end
+
+    def enter_lame_duck(self) -> None:
+        """Take no new clients, let the others leave, then stop; see `tools/lame_duck.py`. Once."""
+        if self._lame_duck is None and self._stopping is None and self._clients is not None:
+            self.log.info("Entering lame duck mode, stop accepting new clients")
+            self._lame_duck = asyncio.get_running_loop().create_task(self._run_lame_duck(self._clients))
+
+    async def _run_lame_duck(self, clients: TcpListener) -> None:
+        await clients.close()
+        LameDuck(self.composition.broker, self.request_stop).start()
+
+    def request_stop(self) -> None:
+        """Begin to stop, if that has not begun."""
+        if self._stopping is None:
+            self._stopping = asyncio.get_running_loop().create_task(self._stop())
+
+    async def stop(self) -> None:
+        """Stop, or wait until a stop that has begun is over."""
+        self.request_stop()
+        await self._stopped.wait()
+
+    async def wait_stopped(self) -> None:
+        """Wait until the server has stopped."""
+        await self._stopped.wait()
+
+    async def _stop(self) -> None:
+        try:
+            if self._clients is not None:
+                self.log.info("Initiating Shutdown...")
+                await self._clients.close()
+            if self._monitoring is not None:
+                self._monitoring.close()
+            if self._composition is not None:
+                transports = [session.connection.transport for session in self._composition.broker.sessions]
+                self._composition.close()
+                await _flushed(transports)
+        finally:
+            self._stopped.set()
+        if self._clients is not None:
+            self.log.info("Server Exiting..")
+
+
+async def _flushed(transports: Sequence[Transport]) -> None:
+    """Wait until clients have taken what was sent to them, or had their time."""
+    loop = asyncio.get_running_loop()
+    deadline_s = loop.time() + FLUSH_DEADLINE_S
+    # Transports have no event for this, so they are asked.
+    while any(transport.pending_size for transport in transports) and loop.time() < deadline_s:  # noqa: ASYNC110
+        await asyncio.sleep(_FLUSH_POLL_S)
+
+
+def _reachable(host: str) -> str:
+    """Give an address that reaches a listener on `host` from this machine."""
+    return "127.0.0.1" if host in _EVERYWHERE else host
+
+
+def _reason(error: OSError) -> str:
+    """Say in a few words why one cannot listen."""
+    if isinstance(error, socket.gaierror):
+        return "no such host"
+    if error.errno is None:
+        return str(error).lower()
+    return os.strerror(error.errno).lower()
