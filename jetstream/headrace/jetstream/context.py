@@ -6,7 +6,7 @@ two shortcuts that streams and consumers share: advisories, and the set of those
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from headrace.core.base.chance import Chance
 from headrace.core.base.clock import Scheduler
@@ -14,6 +14,8 @@ from headrace.core.base.deadlines import Deadlines
 from headrace.core.bus import Bus
 from headrace.core.options import JetStreamOptions
 from headrace.storage.interface import Store
+
+API_PREFIX: Final = b"$JS.API."
 
 
 class Pumpable(Protocol):
@@ -27,11 +29,11 @@ class Pumpable(Protocol):
 class EventLog(Protocol):
     """Where what happened is written down for the operator."""
 
-    def info(self, text: str) -> None: ...
+    def info(self, text: str, /) -> None: ...
 
-    def warning(self, text: str) -> None: ...
+    def warning(self, text: str, /) -> None: ...
 
-    def error(self, text: str) -> None: ...
+    def error(self, text: str, /) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,7 @@ class Context:
     """The surroundings of streams and consumers. Loop thread only.
 
     `advise(account, subject, body)` publishes an advisory when somebody takes it: `body` is its `type` in full and
-    its own fields; `id`, `timestamp` and `domain` are added. `ready(pumpable)` asks for `pump` at the end of a turn, soon.
+    its own fields; `id`, `timestamp` and `domain` are added. `ready(pumpable)` asks for `pump` at the end of a turn.
     """
 
     bus: Bus
@@ -50,7 +52,15 @@ class Context:
     options: JetStreamOptions
     server_name: str
     server_id: str
+    system_account: str
     version: str
     log: EventLog
     advise: Callable[[str, bytes, dict[str, Any]], None]
     ready: Callable[[Pumpable], None]
+
+    @property
+    def api_prefixes(self) -> tuple[bytes, ...]:
+        """What API subjects begin with: `$JS.API.`, and with a domain `$JS.<domain>.API.` as well."""
+        if not self.options.domain:
+            return (API_PREFIX,)
+        return (API_PREFIX, b"$JS.%b.API." % self.options.domain.encode())

@@ -75,8 +75,8 @@ Handler = Callable[[ApiRequest], "dict[str, Any] | None"]
 class Endpoint:
     """A row of the API. `subject` is what follows `$JS.API.`, with `*` and a last `>` as wildcards.
 
-    `type` is without its prefix. `error_fields` stand in a refusal too. A `quiet_success` is neither
-    counted nor audited. `decodes_first`: the handler judges body and API level before the account is looked at.
+    `type` is without its prefix. `error_fields` stand in a refusal too. The success of a quiet one is neither
+    counted nor audited.
     """
 
     subject: str
@@ -84,4 +84,4 @@ class Endpoint:
     handler: Handler
     body: Body = Body.FREE
     error_fields: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    quiet_success: bool = False
+    is_quiet: bool = False

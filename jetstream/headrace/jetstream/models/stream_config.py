@@ -178,16 +178,3 @@ class StreamConfig(WireModel):
             else:
                 del shown[name]
         return shown
-
-
-class StreamRequest(StreamConfig):
-    """The body of STREAM.CREATE and STREAM.UPDATE."""
-
-    pedantic: bool = False
-
-    def config(self) -> StreamConfig:
-        """Give what is asked for, without how."""
-        return StreamConfig.model_construct(
-            self.model_fields_set - {"pedantic"},
-            **{name: getattr(self, name) for name in StreamConfig.model_fields},
-        )

@@ -1,11 +1,11 @@
 """From the bytes of a request to a model, with every error that a body may hold turned into the documented one.
 
-Two steps. `parse_json` makes plain values; nothing that a peer sends makes it raise anything but `InvalidJson`: bad
-UTF-8, deep nesting, numbers of a million digits, halves of surrogate pairs. `decode` makes a model of them; it names
-the first thing that does not fit in the words of the reference server.
+Two steps. `parse_json` makes plain values; nothing that a peer sends makes it raise anything but `InvalidJson`:
+bad UTF-8, deep nesting, numbers of a million digits, halves of surrogate pairs. `decode` makes a model of them;
+it names the first thing that does not fit in the words of the reference server.
 
-Models derive from `WireModel`: frozen, typed strictly (a float or a string is no integer), unknown names refused. As on
-the reference server, `null` leaves a known name at its default.
+Models derive from `WireModel`: frozen, typed strictly (a float or a string is no integer), unknown names
+refused. As on the reference server, `null` leaves a known name at its default.
 """
 
 import json
@@ -102,6 +102,11 @@ def decode(model: type[Model], value: object, *, lenient: bool = False) -> Model
         return model.model_validate(value, context=_LENIENT if lenient else None)
     except ValidationError as error:
         raise InvalidJson(_complaint(error)) from None
+
+
+def encode_json(value: object) -> bytes:
+    """Give the JSON text of plain values, compact."""
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace")
 
 
 def without_empty(value: object) -> object:

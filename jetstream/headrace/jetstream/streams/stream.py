@@ -1,12 +1,30 @@
-"""One stream: its configuration, its log, its consumers, and the subjects it takes messages from."""
+"""One stream: its configuration, its log, its consumers, and the subjects it takes messages from.
 
-from collections.abc import Sequence
+The stream is the place where things meet; what is done is done elsewhere. `Publishing` takes messages, `Expiry`
+ends them, `DirectGet` gives them back, consumers deliver them. What they share is here: that the account's
+totals follow the log (`on_appended`), that consumers hear what is durable (`on_durable`) and what went
+(`tell_removed`, `tell_purged`), and the rules of a purge, a delete and an update.
 
+Two heads: rules are judged by what was appended (`log.head`), consumers see what is durable
+(`visible_sequence`).
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from headrace.core import headers
+from headrace.core.bus import Registration
+from headrace.jetstream import error_table
 from headrace.jetstream.accounts import AccountState
 from headrace.jetstream.context import Context
+from headrace.jetstream.errors import ApiError
+from headrace.jetstream.filters import SubjectFilter
 from headrace.jetstream.models.stream_config import StreamConfig
-from headrace.jetstream.streams.attached import AttachedConsumer
-from headrace.storage.interface import StreamLog
+from headrace.jetstream.streams.attached import AttachedConsumer, CloseReason
+from headrace.jetstream.streams.direct_get import DirectGet
+from headrace.jetstream.streams.expiry import Expiry
+from headrace.jetstream.streams.publish import Publishing
+from headrace.storage.interface import CorruptRecord, StorageError, StreamLog
 
 
 class Stream:
@@ -18,15 +36,238 @@ class Stream:
         self.config = config
         self.log = log
         self.consumers: dict[str, AttachedConsumer] = {}
+        self.accounted_size = 0
+        self.last_message_id: bytes | None = None
+        self._captures: dict[bytes, Registration] = {}
+        self._direct_captures: list[Registration] = []
+        self._publishing = Publishing(self)
+        self._expiry = Expiry(self)
+
+    def __repr__(self) -> str:
+        return f"Stream({self.account.name!r}, {self.name!r})"
 
     @property
     def name(self) -> str:
         return self.config.name
 
     @property
+    def created_ns(self) -> int:
+        return self.log.created_ns
+
+    @property
     def visible_sequence(self) -> int:
         """The last sequence that consumers may be shown."""
         return self.log.durable_sequence
 
-    def settle(self, consumer: AttachedConsumer, ranges: Sequence[tuple[int, int]]) -> None:
-        """A consumer needs the messages of these inclusive ranges no more: remove what retention says."""
+    @property
+    def is_durable(self) -> bool:
+        """Whether all that was appended is durable, so that answers need not wait."""
+        return self.context.store.is_settled or (
+            self.config.in_memory and self.log.durable_sequence >= self.log.head.last_sequence
+        )
+
+    def time_ns(self) -> int:
+        """Give the time for a new message: never before the last one's, whatever the clock does."""
+        return max(self.context.scheduler.now_ns(), self.log.head.last_time_ns)
+
+    def last_message_id_or_read(self) -> bytes:
+        """Give the deduplication id of the last message that was appended; empty where it had none."""
+        if self.last_message_id is None:
+            try:
+                view = self.log.get(self.log.head.last_sequence)
+            except CorruptRecord:
+                view = None
+            found = headers.get(view.headers, b"Nats-Msg-Id") if view is not None else None
+            self.last_message_id = found or b""
+        return self.last_message_id
+
+    # life
+
+    def open(self) -> None:
+        """Begin to take messages and to serve them. The log is what it will be; consumers are attached."""
+        if self._evict_front():
+            self.tell_purged()
+        self._capture_subjects()
+        self._capture_direct()
+        self.on_changed()
+
+    def close(self, reason: CloseReason) -> None:
+        """Take no more messages; the log stays as it is."""
+        for capture in (*self._captures.values(), *self._direct_captures):
+            capture.close()
+        self._captures.clear()
+        self._direct_captures.clear()
+        self._expiry.close()
+        self._publishing.close()
+        for consumer in list(self.consumers.values()):
+            consumer.close(reason)
+        if reason is not CloseReason.SHUTDOWN:
+            self.account.add_usage(-self.accounted_size, in_memory=self.config.in_memory)
+            self.accounted_size = 0
+
+    def update(self, config: StreamConfig) -> None:
+        """Go on under another configuration; it was checked. Raises StorageError and then has changed nothing."""
+        self.log.save_config(stored_config(self.account.name, config))
+        old, self.config = self.config, config
+        self._publishing.on_config()
+        self._enforce_limits(old)
+        self._capture_subjects()
+        self._capture_direct()
+        self._expiry.on_config()
+        self.on_changed()
+
+    def _capture_subjects(self) -> None:
+        wanted = {subject.encode() for subject in self.config.subjects}
+        for subject in set(self._captures) - wanted:
+            self._captures.pop(subject).close()
+        bus = self.context.bus
+        for subject in sorted(wanted - set(self._captures)):
+            self._captures[subject] = bus.capture(self.account.name, subject, self._publishing)
+
+    def _capture_direct(self) -> None:
+        if not self.config.allow_direct:
+            for capture in self._direct_captures:
+                capture.close()
+            self._direct_captures.clear()
+        elif not self._direct_captures:
+            sink = DirectGet(self)
+            for prefix in self.context.api_prefixes:
+                subject = b"%bDIRECT.GET.%b" % (prefix, self.name.encode())
+                for each in (subject, subject + b".>"):
+                    self._direct_captures.append(self.context.bus.capture(self.account.name, each, sink))
+
+    # what follows from a change of the log
+
+    def on_changed(self) -> None:
+        """The log's head is another one: let totals and deadlines follow."""
+        size = self.log.head.size
+        if size != self.accounted_size:
+            self.account.add_usage(size - self.accounted_size, in_memory=self.config.in_memory)
+            self.accounted_size = size
+        self._expiry.arm()
+
+    def on_durable(self) -> None:
+        """A sync has returned: tell the consumers how far they may go."""
+        if self.consumers:
+            visible = self.visible_sequence
+            for consumer in self.consumers.values():
+                consumer.on_visible(visible)
+
+    def tell_removed(self, first: int, last: int, subject: bytes | None) -> None:
+        """Tell the consumers that an inclusive range went."""
+        for consumer in self.consumers.values():
+            consumer.on_removed(first, last, subject)
+
+    def tell_purged(self) -> None:
+        """Tell the consumers that messages went, anywhere."""
+        for consumer in self.consumers.values():
+            consumer.on_purged()
+
+    def when_durable(self, callback: Callable[[StorageError | None], None]) -> None:
+        """Call back when all that was changed up to now is durable; at once where it is."""
+        if self.is_durable:
+            callback(None)
+        else:
+            self.context.store.after_sync(callback)
+
+    # removals
+
+    def settle(self, consumer: AttachedConsumer, ranges: Sequence[tuple[int, int]]) -> None:  # noqa: ARG002
+        """A consumer needs the messages of these inclusive ranges no more: remove what retention says.
+
+        On a workqueue a message has one consumer, so the others need not hear of it.
+        """
+        if self.config.retention == "workqueue" and ranges:
+            self.log.remove(ranges)
+            self.on_changed()
+
+    def delete_message(self, sequence: int, *, secure: bool) -> None:
+        """Delete one message. Raises ApiError."""
+        if self.config.sealed:
+            raise ApiError(error_table.STREAM_SEALED)
+        if self.config.deny_delete:
+            raise ApiError(error_table.STREAM_MSG_DELETE_FAILED, err="message delete not permitted")
+        if sequence > self.log.head.last_sequence:
+            raise ApiError(error_table.STREAM_MSG_DELETE_FAILED, err="stream store EOF")
+        subject = self._subject_of(sequence)
+        if not self.log.size_of(sequence):
+            raise ApiError(error_table.SEQUENCE_NOT_FOUND, seq=sequence)
+        try:
+            self.log.remove([(sequence, sequence)], secure=secure)
+        except StorageError as error:
+            raise ApiError(error_table.STREAM_MSG_DELETE_FAILED, err=error) from error
+        self.on_changed()
+        self.tell_removed(sequence, sequence, subject)
+
+    def _subject_of(self, sequence: int) -> bytes | None:
+        try:
+            view = self.log.get(sequence)
+        except CorruptRecord:
+            return None
+        return view.subject if view is not None else None
+
+    def purge(self, *, filter_subject: str, sequence: int, keep: int) -> int:
+        """Remove messages: of a subject, below a sequence, or all but the newest. Raises ApiError."""
+        if self.config.sealed:
+            raise ApiError(error_table.STREAM_SEALED)
+        if self.config.deny_purge:
+            raise ApiError(error_table.STREAM_PURGE_FAILED, err="stream purge not permitted")
+        try:
+            purged = self._purge(filter_subject, sequence, keep)
+        except StorageError as error:
+            raise ApiError(error_table.STREAM_PURGE_FAILED, err=error) from error
+        self.on_changed()
+        self.tell_purged()
+        return purged
+
+    def _purge(self, filter_subject: str, sequence: int, keep: int) -> int:
+        head = self.log.head
+        if filter_subject and filter_subject != ">":
+            match = SubjectFilter((filter_subject.encode(),))
+            return self.log.remove_subjects(match, below=sequence, keep=keep)
+        if keep:
+            return self._keep_newest(keep)
+        last = sequence - 1 if sequence else head.last_sequence
+        if last < head.first_sequence:
+            return 0
+        return self.log.remove([(head.first_sequence, last)])
+
+    def _keep_newest(self, count: int) -> int:
+        surplus = self.log.head.messages - count
+        if surplus <= 0:
+            return 0
+        first = stays = self.log.head.first_sequence
+        if self.log.head.deleted_count == 0:
+            stays += surplus
+        else:
+            for _ in range(surplus):
+                stays = self.log.next_sequence(stays + 1)
+        return self.log.remove([(first, stays - 1)])
+
+    def _enforce_limits(self, old: StreamConfig) -> None:
+        """Remove what lower limits than the old ones leave no room for."""
+        if self.config.sealed:
+            return
+        went = 0
+        limit, before = self.config.max_msgs_per_subject, old.max_msgs_per_subject
+        if limit > 0 and (before <= 0 or limit < before):
+            for state in self.log.subjects(None):
+                if state.count > limit:
+                    went += self.log.remove_subjects(SubjectFilter((state.subject,)), keep=limit)
+        went += self._evict_front()
+        if went:
+            self.tell_purged()
+
+    def _evict_front(self) -> int:
+        config, head = self.config, self.log.head
+        messages, size, stays = head.messages, head.size, head.first_sequence
+        while (0 < config.max_msgs < messages) or (0 < config.max_bytes < size):
+            messages -= 1
+            size -= self.log.size_of(stays)
+            stays = self.log.next_sequence(stays + 1)
+        return self.log.remove([(head.first_sequence, stays - 1)]) if stays > head.first_sequence else 0
+
+
+def stored_config(account: str, config: StreamConfig) -> dict[str, Any]:
+    """Give what a log keeps as its configuration."""
+    return {"account": account, "config": config.fields()}

@@ -1,0 +1,330 @@
+"""One batch of publishes, judged message by message.
+
+The checks come in the reference server's order, so that a message that breaks two rules hears about the same
+one. They see all that the batch has stored before: what was taken waits in `_entries` and goes to the log
+together, but a check that has to ask the log about a subject lets them go first (`_flush`). Numbers that every
+check needs (next sequence, messages, bytes) are kept at hand and include what waits.
+
+What an append causes, an older message of a full subject or the front of a full stream that goes, rides in its
+`Entry`, so that the log replays it without knowing a rule.
+
+Source: the streams reference, sections 5 and 6.
+"""
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from headrace.core.base.message import Message
+from headrace.core.subject import is_valid
+from headrace.jetstream import error_table
+from headrace.jetstream.errors import ApiError
+from headrace.jetstream.filters import SubjectFilter
+from headrace.jetstream.models.ttl import is_ttl
+from headrace.jetstream.streams.publish_headers import NO_WISHES, Wishes, parse_wishes, without_status
+from headrace.storage.accounting import file_size, memory_size
+from headrace.storage.interface import NO_EFFECT, DiskFull, Effect, Entry, LogFenced, StorageError
+
+if TYPE_CHECKING:
+    from headrace.jetstream.streams.stream import Stream
+
+FILE_MESSAGE_SIZE_MAX: Final = 32 * 1024 * 1024
+HEADERS_SIZE_MAX: Final = 65535
+FAST_BATCH_REPLY: Final = b".$FI"
+"""How the reply subject of a fast-ingest batch ends."""
+
+
+class Answer(NamedTuple):
+    """What a publisher is told: a refusal, or the sequence of its message."""
+
+    reply: bytes
+    refusal: ApiError | None
+    sequence: int = 0
+    is_duplicate: bool = False
+
+
+class _Duplicate(Exception):
+    def __init__(self, sequence: int) -> None:
+        self.sequence = sequence
+
+
+def _store_failed(reason: object) -> ApiError:
+    return ApiError(error_table.STREAM_STORE_FAILED, err=reason)
+
+
+def storage_refusal(error: StorageError) -> ApiError:
+    """Give the answer to a publish that the store did not take."""
+    if isinstance(error, DiskFull):
+        return ApiError(error_table.INSUFFICIENT_RESOURCES)
+    return _store_failed(error)
+
+
+class Intake:
+    """Takes the messages of one batch in turn; `answers` are in their order."""
+
+    def __init__(self, stream: "Stream") -> None:
+        self.answers: list[Answer] = []
+        self.stored = 0
+        self._stream = stream
+        self._config = stream.config
+        self._log = stream.log
+        self._now_ns = stream.time_ns()
+        self._size_of = memory_size if stream.config.in_memory else file_size
+        self._entries: list[Entry] = []
+        self._sizes: list[int] = []
+        self._subjects: set[bytes] = set()
+        self._message_ids: dict[bytes, int] = {}
+        self._evicted: dict[int, bytes] = {}
+        self._first_waiting_answer = 0
+        self._accounted = stream.accounted_size
+        self._refresh()
+
+    def _refresh(self) -> None:
+        """Read the numbers anew; nothing waits."""
+        head = self._log.head
+        self._next_sequence = head.last_sequence + 1
+        self._messages = head.messages
+        self._size = head.size
+        self._pending_size = self._size - self._accounted
+
+    def take(self, message: Message) -> None:
+        """Judge one message; it is stored, or refused, or was stored before."""
+        reply = message.reply
+        try:
+            sequence = self._judge(message)
+        except ApiError as refusal:
+            answer = Answer(reply, refusal)
+        except _Duplicate as duplicate:
+            answer = Answer(reply, None, duplicate.sequence, is_duplicate=True)
+        except (DiskFull, LogFenced) as error:
+            answer = Answer(reply, storage_refusal(error))
+        else:
+            answer = Answer(reply, None, sequence)
+        if reply:
+            self.answers.append(answer)
+
+    def finish(self) -> None:
+        """Let go what waits."""
+        try:
+            self._flush()
+        except (DiskFull, LogFenced):
+            return  # every answer concerned says so already
+
+    # the order of checks
+
+    def _judge(self, message: Message) -> int:
+        subject, reply, block, payload, _ = message
+        config = self._config
+        wishes = parse_wishes(block) if block else NO_WISHES
+        if wishes is not NO_WISHES:
+            self._check_absent_features(wishes)
+        if reply.endswith(FAST_BATCH_REPLY):
+            raise ApiError(error_table.BATCH_PUBLISH_DISABLED)
+        if not config.in_memory and len(subject) + len(block) + len(payload) > FILE_MESSAGE_SIZE_MAX:
+            raise _store_failed("message too large")
+        if config.sealed:
+            raise ApiError(error_table.STREAM_SEALED)
+        rollup = b""
+        if wishes is not NO_WISHES:
+            self._check_expectations(subject, wishes)
+            self._check_duplicate(wishes)
+            self._check_last_message_id(wishes)
+            rollup = self._checked_rollup(wishes)
+        self._check_sizes(block, payload)
+        if wishes.ttl is not None and not is_ttl(wishes.ttl):
+            raise ApiError(error_table.MESSAGE_TTL_INVALID)
+        return self._store(subject, without_status(block), payload, wishes.message_id, rollup)
+
+    def _check_absent_features(self, wishes: Wishes) -> None:
+        """Refuse what no stream of this version can have switched on."""
+        if wishes.batch_id is not None:
+            raise ApiError(error_table.ATOMIC_PUBLISH_DISABLED)
+        if wishes.increment is not None:
+            raise ApiError(error_table.MESSAGE_INCR_DISABLED)
+
+    def _check_expectations(self, subject: bytes, wishes: Wishes) -> None:
+        if wishes.expected_stream is not None and wishes.expected_stream != self._config.name.encode():
+            raise ApiError(error_table.STREAM_NOT_MATCH)
+        if wishes.ttl is not None and is_ttl(wishes.ttl):
+            raise ApiError(error_table.MESSAGE_TTL_DISABLED)
+        wanted = wishes.expected_last_subject_sequence
+        if wanted is not None:
+            found = self._last_sequence_of(wishes.expected_subject or subject)
+            if not _is_number(wanted, found):
+                raise ApiError(error_table.STREAM_WRONG_LAST_SEQUENCE, seq=found)
+        elif wishes.expected_subject is not None:
+            raise ApiError(error_table.STREAM_EXPECTED_LAST_SEQ_PER_SUBJECT_INVALID)
+        wanted = wishes.expected_last_sequence
+        if wanted is not None and not _is_number(wanted, self._next_sequence - 1):
+            raise ApiError(error_table.STREAM_WRONG_LAST_SEQUENCE, seq=self._next_sequence - 1)
+        if wishes.schedule is not None:
+            raise ApiError(error_table.MESSAGE_SCHEDULES_DISABLED)
+        if wishes.scheduler is not None:
+            raise ApiError(error_table.MESSAGE_SCHEDULES_SCHEDULER_INVALID)
+        if wishes.source is not None:
+            raise ApiError(error_table.MESSAGE_SOURCE_HDR_NOT_ALLOWED)
+
+    def _last_sequence_of(self, subject: bytes) -> int:
+        """Give the last sequence on a subject or pattern, 0 where there is none."""
+        if self._entries:
+            self._flush()
+        state = self._log.subject(subject)
+        if state is not None:
+            return state.last_sequence
+        view = self._log.last_matching(SubjectFilter((subject,))) if is_valid(subject) else None
+        return view.sequence if view is not None else 0
+
+    def _check_duplicate(self, wishes: Wishes) -> None:
+        window_ns = self._config.duplicate_window
+        if not wishes.message_id or window_ns == 0:
+            return
+        sequence = self._message_ids.get(wishes.message_id)
+        if sequence is None:
+            sequence = self._log.find_message_id(wishes.message_id, self._now_ns - window_ns)
+        if sequence is not None:
+            raise _Duplicate(sequence)
+
+    def _check_last_message_id(self, wishes: Wishes) -> None:
+        if wishes.expected_last_message_id is None:
+            return
+        last = self._stream.last_message_id_or_read()
+        if last != wishes.expected_last_message_id:
+            raise ApiError(error_table.STREAM_WRONG_LAST_MSG_ID, id=last.decode("utf-8", "replace"))
+
+    def _checked_rollup(self, wishes: Wishes) -> bytes:
+        if wishes.rollup is None:
+            return b""
+        if not self._config.allow_rollup_hdrs or self._config.deny_purge:
+            raise ApiError(error_table.STREAM_ROLLUP_FAILED, err="rollup not permitted")
+        value = wishes.rollup.lower()
+        if value not in (b"sub", b"all"):
+            text = wishes.rollup.decode("utf-8", "replace")
+            raise ApiError(error_table.STREAM_ROLLUP_FAILED, err=f'rollup value invalid: "{text}"')
+        return value
+
+    def _check_sizes(self, block: bytes, payload: bytes) -> None:
+        limit = self._config.max_msg_size
+        if limit >= 0 and len(block) + len(payload) > limit:
+            raise ApiError(error_table.STREAM_MESSAGE_EXCEEDS_MAXIMUM)
+        if len(block) > HEADERS_SIZE_MAX:
+            raise ApiError(error_table.STREAM_HEADER_EXCEEDS_MAXIMUM)
+
+    # storing
+
+    def _store(self, subject: bytes, block: bytes, payload: bytes, message_id: bytes, rollup: bytes) -> int:
+        size = self._size_of(subject_size=len(subject), headers_size=len(block), payload_size=len(payload))
+        self._stream.account.check_resources(self._pending_size, in_memory=self._config.in_memory)
+        effect, previous, freed_size = NO_EFFECT, 0, 0
+        if self._config.max_msgs_per_subject > 0 or rollup == b"sub":
+            if subject in self._subjects:
+                self._flush()
+            effect, previous, freed_size = self._subject_effect(subject, rollup)
+        if self._config.discard == "new":
+            self._check_discard_new(size, freed_size)
+        if rollup == b"all":
+            effect = Effect(all_before=True)
+        for evicted in effect.evicted:
+            self._evicted[evicted] = subject
+            self._messages -= 1
+        self._size += size - freed_size
+        self._messages += 1
+        sequence = self._next_sequence
+        self._next_sequence += 1
+        self._entries.append(Entry(subject, block, payload, self._now_ns, message_id, previous, effect))
+        self._sizes.append(size)
+        self._pending_size += size
+        self._subjects.add(subject)
+        if message_id:
+            self._message_ids[message_id] = sequence
+        self._stream.last_message_id = message_id
+        if rollup:
+            self._flush()
+            self._stream.tell_purged()
+        return sequence
+
+    def _subject_effect(self, subject: bytes, rollup: bytes) -> tuple[Effect, int, int]:
+        """Say which older messages of the subject go; give the effect, the subject's last sequence, the bytes freed."""
+        state = self._log.subject(subject)
+        if state is None:
+            return NO_EFFECT, 0, 0
+        if rollup:
+            return (Effect(subject_before=True) if rollup == b"sub" else NO_EFFECT), state.last_sequence, 0
+        if state.count < self._config.max_msgs_per_subject:
+            return NO_EFFECT, state.last_sequence, 0
+        if self._config.discard_new_per_subject:
+            raise _store_failed("maximum messages per subject exceeded")
+        oldest = state.first_sequence
+        return Effect(evicted=(oldest,)), state.last_sequence, self._log.size_of(oldest)
+
+    def _check_discard_new(self, size: int, freed_size: int) -> None:
+        """Refuse what does not fit; what takes an older message's place needs no place of its own."""
+        config = self._config
+        freed_messages = 1 if freed_size else 0
+        if 0 < config.max_msgs <= self._messages - freed_messages:
+            raise _store_failed("maximum messages exceeded")
+        if 0 < config.max_bytes < self._size - freed_size + size:
+            raise _store_failed("maximum bytes exceeded")
+
+    def _flush(self) -> None:
+        """Append what waits. Raises DiskFull or LogFenced; then nothing of it was stored, and its answers say so."""
+        entries, self._entries = self._entries, []
+        sizes, self._sizes = self._sizes, []
+        evicted, self._evicted = self._evicted, {}
+        waiting, self._first_waiting_answer = self._first_waiting_answer, len(self.answers)
+        if not entries:
+            return
+        head_first = self._log.head.first_sequence
+        front = self._front(head_first, sizes, evicted)
+        last = self._next_sequence - 1
+        if front > head_first:
+            effect = entries[-1].effect._replace(first_sequence=min(front, last))
+            entries[-1] = entries[-1]._replace(effect=effect)
+        try:
+            self._log.append(entries)
+        except (DiskFull, LogFenced) as error:
+            self._forget(waiting, error)
+            raise
+        else:
+            self.stored += len(entries)
+            for sequence, subject in evicted.items():
+                self._stream.tell_removed(sequence, sequence, subject)
+            if front > head_first:
+                if front > last:  # a message larger than the whole stream may be
+                    self._log.remove([(last, last)])
+                self._stream.tell_removed(head_first, front - 1, None)
+        finally:
+            self._subjects.clear()
+            self._refresh()
+
+    def _front(self, first: int, sizes: list[int], evicted: dict[int, bytes]) -> int:
+        """Give the first sequence that stays so that the stream is within its limits, with all that waits."""
+        config = self._config
+        messages, size = self._messages, self._size
+        first_waiting = self._next_sequence - len(sizes)
+        sequence = first
+        while (0 < config.max_msgs < messages) or (0 < config.max_bytes < size):
+            if sequence >= self._next_sequence:
+                break
+            if sequence >= first_waiting:
+                messages -= 1
+                size -= sizes[sequence - first_waiting]
+                sequence += 1
+                continue
+            if sequence not in evicted:
+                messages -= 1
+                size -= self._log.size_of(sequence)
+            sequence = self._log.next_sequence(sequence + 1)
+        return sequence
+
+    def _forget(self, first_answer: int, error: StorageError) -> None:
+        """What waited was not stored: answers that say or suppose so become refusals."""
+        refusal = storage_refusal(error)
+        for index in range(first_answer, len(self.answers)):
+            answer = self.answers[index]
+            if answer.refusal is None or answer.refusal.kind == error_table.STREAM_WRONG_LAST_SEQUENCE:
+                self.answers[index] = Answer(answer.reply, refusal)
+        self._message_ids.clear()
+        self._stream.last_message_id = None
+
+
+def _is_number(text: bytes, number: int) -> bool:
+    """Tell whether a header's value is this number; what is no number never is."""
+    return text.isdigit() and len(text) <= 20 and int(text) == number

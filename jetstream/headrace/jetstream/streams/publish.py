@@ -1,0 +1,196 @@
+"""The publish path: from what a stream's subjects were sent to its log, and from the log back to the publishers.
+
+A batch goes one of two ways. Where nothing about single messages can matter (no headers, no rule that looks at
+a subject or a size, room within the limits), it is appended as it is, without any Python for each message.
+Otherwise an `Intake` judges message by message.
+
+*Every answer that depends on what was appended waits for the sync that covers it*: acks, duplicate acks, and
+refusals that name a sequence. One `after_sync` a batch sends them all, in the order of the messages, and then
+tells the consumers. When a write or sync fails, nobody knows what is on disk, and every answer of the batch
+says so instead.
+
+Ingest is bounded. What was appended and is not durable is counted; above `HOLD_SIZE` or `HOLD_MESSAGES` the
+publishers' connections are not read any further until it has drained, and above `REFUSE_SIZE` or
+`REFUSE_MESSAGES` (many connections at once) publishes are refused with 10167.
+"""
+
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from headrace.core.base.message import Batch
+from headrace.jetstream import error_table
+from headrace.jetstream.errors import ApiError
+from headrace.jetstream.models.wire import encode_json
+from headrace.jetstream.streams.intake import FAST_BATCH_REPLY, Answer, Intake, storage_refusal
+from headrace.storage.interface import DiskFull, LogFenced, StorageError
+
+if TYPE_CHECKING:
+    from headrace.jetstream.streams.stream import Stream
+
+HOLD_SIZE: Final = 32 * 1024 * 1024
+HOLD_MESSAGES: Final = 64 * 1024
+REFUSE_SIZE: Final = 4 * HOLD_SIZE
+REFUSE_MESSAGES: Final = 4 * HOLD_MESSAGES
+PLAIN_SIZE_MAX: Final = 32 * 1024 * 1024
+"""The largest message of a file stream; a batch below it has none above."""
+
+UNKNOWN_OUTCOME: Final = "write or sync failed, the outcome is unknown"
+TOO_MANY_REQUESTS: Final = b"NATS/1.0 429 Too Many Requests\r\n\r\n"
+
+
+def refusal_body(stream_name: str, error: ApiError) -> bytes:
+    """Give what a refused publisher is sent."""
+    return encode_json({"error": error.body(), "stream": stream_name, "seq": 0})
+
+
+class Publishing:
+    """Takes what is published on a stream's subjects. One for each stream; the sink of all its captures."""
+
+    def __init__(self, stream: "Stream") -> None:
+        self._stream = stream
+        self._bus = stream.context.bus
+        self._store = stream.context.store
+        self._scheduler = stream.context.scheduler
+        self._log = stream.log
+        self._in_flight_messages = 0
+        self._in_flight_size = 0
+        self._held: set[int] = set()
+        self.on_config()
+
+    def on_config(self) -> None:
+        """The stream's configuration is another one: decide anew what has to be looked at."""
+        config = self._stream.config
+        self._is_answering = not config.no_ack
+        self._is_blind = not config.sealed and config.max_msg_size < 0 and config.max_msgs_per_subject < 0
+        self._max_messages = max(0, config.max_msgs)
+        self._max_size = max(0, config.max_bytes)
+        domain = self._stream.context.options.domain
+        ack = {"stream": config.name, "domain": domain} if domain else {"stream": config.name}
+        self._ack_prefix = encode_json(ack)[:-1] + b',"seq":'
+
+    def on_messages(self, batch: Batch) -> None:
+        """Append what was published, as far as the stream's rules allow, and see to the answers."""
+        if self._in_flight_size > REFUSE_SIZE or self._in_flight_messages > REFUSE_MESSAGES:
+            self._refuse(batch, ApiError(error_table.STREAM_TOO_MANY_REQUESTS), TOO_MANY_REQUESTS)
+        elif self._is_blind and batch.bare and self._has_room_for(batch):
+            self._append_blindly(batch)
+        else:
+            self._append_judged(batch)
+
+    def close(self) -> None:
+        """Let the held connections go on; what is in flight is answered all the same."""
+        self._release()
+
+    # the way without a look
+
+    def _has_room_for(self, batch: Batch) -> bool:
+        if batch.size > PLAIN_SIZE_MAX or batch[0].reply.endswith(FAST_BATCH_REPLY):
+            return False
+        stream = self._stream
+        if self._max_messages or self._max_size:
+            head = self._log.head
+            if self._max_messages and head.messages + len(batch) > self._max_messages:
+                return False
+            # 34 bytes is the most that accounting adds to a message without headers.
+            if self._max_size and head.size + batch.size + 34 * len(batch) > self._max_size:
+                return False
+        return stream.account.has_room(batch.size + 34 * len(batch), in_memory=stream.config.in_memory)
+
+    def _append_blindly(self, batch: Batch) -> None:
+        stream = self._stream
+        try:
+            first = self._log.append_batch(batch, stream.time_ns())
+        except (DiskFull, LogFenced) as error:
+            self._refuse(batch, storage_refusal(error))
+            return
+        stream.last_message_id = b""
+        stream.on_changed()
+        if self._log.durable_sequence >= first + len(batch) - 1:
+            self._answer_blind(batch, first, None)
+            return
+        self._count_in(batch)
+        self._store.after_sync(partial(self._on_blind_synced, batch, first))
+
+    def _on_blind_synced(self, batch: Batch, first: int, error: StorageError | None) -> None:
+        self._count_out(batch)
+        self._answer_blind(batch, first, error)
+
+    def _answer_blind(self, batch: Batch, first: int, error: StorageError | None) -> None:
+        if error is not None:
+            self._refuse(batch, ApiError(error_table.STREAM_STORE_FAILED, err=UNKNOWN_OUTCOME))
+            return
+        if self._is_answering:
+            self._bus.answer(self._stream.account.name, batch, self._ack_prefix, first, b"}")
+        self._stream.on_durable()
+
+    # the way with a look at each
+
+    def _append_judged(self, batch: Batch) -> None:
+        intake = Intake(self._stream)
+        for message in batch:
+            intake.take(message)
+        intake.finish()
+        if intake.stored:
+            self._stream.on_changed()
+        if self._stream.is_durable:
+            self._answer_judged(intake.answers, None)
+            return
+        self._count_in(batch)
+        self._store.after_sync(partial(self._on_judged_synced, batch, intake.answers))
+
+    def _on_judged_synced(self, batch: Batch, answers: list[Answer], error: StorageError | None) -> None:
+        self._count_out(batch)
+        self._answer_judged(answers, error)
+
+    def _answer_judged(self, answers: list[Answer], error: StorageError | None) -> None:
+        if error is not None:
+            unknown = ApiError(error_table.STREAM_STORE_FAILED, err=UNKNOWN_OUTCOME)
+            answers = [Answer(answer.reply, unknown) for answer in answers]
+        account = self._stream.account.name
+        name = self._stream.name
+        publish = self._bus.publish
+        for reply, refusal, sequence, is_duplicate in answers if self._is_answering else ():
+            if refusal is not None:
+                publish(account, reply, refusal_body(name, refusal))
+            else:
+                end = b',"duplicate": true}' if is_duplicate else b"}"
+                publish(account, reply, b"%b%d%b" % (self._ack_prefix, sequence, end))
+        if error is None:
+            self._stream.on_durable()
+        self._bus.request_turn()
+
+    def _refuse(self, batch: Batch, error: ApiError, headers: bytes = b"") -> None:
+        if not self._is_answering:
+            return
+        body = refusal_body(self._stream.name, error)
+        for message in batch:
+            if message.reply:
+                self._bus.publish(self._stream.account.name, message.reply, body, headers=headers)
+        self._bus.request_turn()
+
+    # bounds of what is in flight
+
+    def _count_in(self, batch: Batch) -> None:
+        self._in_flight_messages += len(batch)
+        self._in_flight_size += batch.size
+        if self._in_flight_size > HOLD_SIZE or self._in_flight_messages > HOLD_MESSAGES:
+            for message in batch:
+                if message.connection_id and message.connection_id not in self._held:
+                    self._held.add(message.connection_id)
+                    self._bus.hold(message.connection_id)
+
+    def _count_out(self, batch: Batch) -> None:
+        self._in_flight_messages -= len(batch)
+        self._in_flight_size -= batch.size
+        if (
+            self._held
+            and self._in_flight_size <= HOLD_SIZE // 2
+            and self._in_flight_messages <= HOLD_MESSAGES // 2
+        ):
+            self._release()
+        self._bus.request_turn()
+
+    def _release(self) -> None:
+        held, self._held = self._held, set()
+        for connection_id in held:
+            self._bus.release(connection_id)
