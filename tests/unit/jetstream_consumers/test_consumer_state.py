@@ -240,8 +240,11 @@ def test_a_purge_of_everything_moves_delivered_and_floor_to_the_end() -> None:
 
 def test_a_purge_keeps_what_is_still_there() -> None:
     state = delivered()
-    assert state.purged(2, lambda sequence: sequence != 3) == [1, 3]
+    assert state.purged(2) == [1]
+    assert floors(state) == (1, 1)
+    state.keep_existing(lambda sequence: sequence != 3)
     assert list(state.pending) == [2, 4]
+    assert floors(state) == (1, 1)
 
 
 def test_a_lost_tail_takes_its_deliveries_along() -> None:

@@ -18,7 +18,7 @@ Source: the consumer reference, section 6, probed on the reference server 2.15.
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from headrace.core.base.clock import NS_PER_S
 from headrace.jetstream.consumers import status
@@ -89,7 +89,7 @@ def parse_pull_options(body: bytes) -> PullOptions:
         except ValueError:
             return PullOptions()
     try:
-        given: dict[str, Any] = parse_json(body)
+        given = cast("dict[str, Any]", parse_json(body))
     except InvalidJson as error:
         raise BadPullRequest(f"invalid JSON: {error}") from None
     fields: dict[str, Any] = {}

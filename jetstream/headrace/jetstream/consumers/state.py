@@ -316,19 +316,18 @@ class ConsumerState:
             self.acked(unsettled.sequence)
         return gone
 
-    def purged(self, first_sequence: int, exists: Callable[[int], bool] | None = None) -> list[int]:
-        """The stream begins at `first_sequence` now, and of the rest only what `exists` is there.
+    def purged(self, first_sequence: int) -> list[int]:
+        """The stream begins at `first_sequence` now: forget what was before, without redelivery; give it.
 
-        Forgets pending messages that went, without redelivery; gives them. The floor and the delivered stream sequence
-        move up to `first_sequence - 1` at least.
+        The floor and the delivered stream sequence move up to `first_sequence - 1` at least.
         """
-        gone = [s for s in self.pending if s < first_sequence or (exists is not None and not exists(s))]
+        gone = [sequence for sequence in self.pending if sequence < first_sequence]
         for sequence in gone:
             row = self.pending.pop(sequence)
             self._repeated -= row[2] > 1
             self._queued.discard(sequence)
             self.floor_consumer = max(self.floor_consumer, row[0])
-        lost = [s for s in self.exhausted if s < first_sequence or (exists is not None and not exists(s))]
+        lost = [sequence for sequence in self.exhausted if sequence < first_sequence]
         for sequence in lost:
             del self.exhausted[sequence]
         self._changed.update(gone, lost)
@@ -337,6 +336,12 @@ class ConsumerState:
         if not self.pending:
             self._settle_all()
         return gone
+
+    def keep_existing(self, exists: Callable[[int], bool]) -> None:
+        """Settle what is no longer in the stream, without a word."""
+        for sequence in [*self.pending, *self.exhausted]:
+            if not exists(sequence):
+                self.removed(sequence, sequence)
 
     def rolled_back(self, last_sequence: int) -> None:
         """The stream's recovered end is `last_sequence`: forget what was delivered beyond it."""
@@ -407,6 +412,14 @@ class ConsumerState:
                 drops.append(sequence)
         self._changed = set()
         return RegisterChange(numbers, _ranges(drops), puts)
+
+    def forget_changes(self) -> None:
+        """Nobody stores this consumer: do not gather what `change` would report."""
+        self._changed.clear()
+
+    def latest_deadline_ns(self) -> int:
+        """Give when the last of the waits for acks is over; 0 where nothing is pending."""
+        return max((row[1] + self.rules.wait_ns(row[2]) for row in self.pending.values()), default=0)
 
     def restore(self, register: Register) -> None:
         """Take over a stored state; pending messages keep the deadlines that their last delivery gave them."""

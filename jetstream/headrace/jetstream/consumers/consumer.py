@@ -1,0 +1,671 @@
+"""A running consumer: its state machine, its place in the stream and its outlet, held together.
+
+What happens comes from four sides. The stream says what is visible, removed and purged; clients ask, ack and listen;
+time passes; the API changes and ends it. Each of these changes the state and, where something may now be delivered,
+makes the consumer *ready*; at the end of the turn `pump` delivers, bounded, and is asked again if more waits.
+
+One scheduling step takes what is due again, first, and then what is new. Messages are read for as many as the outlet
+wants, offered to it, and only those that it sent count as delivered; nothing is kept for later.
+
+Time is wall-clock time that never goes back: `now_ns` is monotonic time plus the offset between the two clocks at the
+consumer's start. So deadlines are steady while the server runs, and rows keep their meaning on disk.
+
+Storage: a delta of the state goes out within `STORE_INTERVAL_NS` of a change, unsynced. Acks that ask for an
+answer go out at once and are answered when they are durable. On a stream that removes what is acked, the delta goes
+before the removal, so that a crash between the two forgets neither.
+"""
+
+from collections.abc import Callable, Sequence
+from enum import Enum
+from typing import Any, Final
+
+from headrace.core import headers
+from headrace.core.base.clock import NS_PER_MS
+from headrace.core.base.message import Batch, View
+from headrace.jetstream import levels
+from headrace.jetstream.consumers import status
+from headrace.jetstream.consumers.acks import (
+    AckKind,
+    AckSubject,
+    ack_prefix,
+    ack_template,
+    parse_ack,
+    parse_ack_subject,
+    parse_nak_delay,
+)
+from headrace.jetstream.consumers.advisories import ConsumerAdvisories
+from headrace.jetstream.consumers.outlets import Outlet, PullOutlet, PushOutlet
+from headrace.jetstream.consumers.pacing import OriginalPace
+from headrace.jetstream.consumers.position import Position, Read, make_filter
+from headrace.jetstream.consumers.rules import INACTIVE_THRESHOLD_NS, delivery_rules, level, sampling
+from headrace.jetstream.consumers.sinks import CallbackSink, Captures
+from headrace.jetstream.consumers.state import AckPolicy, ConsumerState
+from headrace.jetstream.context import Context
+from headrace.jetstream.models.consumer_config import ConsumerConfig
+from headrace.jetstream.models.times import encode_time
+from headrace.jetstream.streams.attached import CloseReason
+from headrace.jetstream.streams.stream import Stream
+from headrace.storage.interface import CorruptRecord, Register, StorageError
+
+STORE_INTERVAL_NS: Final = 80 * NS_PER_MS
+"""How long a change of the state may wait for others before it goes out."""
+
+RUN_MAX: Final = 512
+"""Messages read and offered at once."""
+
+JITTER_MIN_NS: Final = 100 * NS_PER_MS
+JITTER_MAX_NS: Final = 1000 * NS_PER_MS
+
+LISTED_TO: Final = "listed_to"
+"""The number of the register that says where the list of a `last_per_subject` consumer was made."""
+
+_UNACKED_DELETED: Final = "Unacknowledged message was deleted"
+_DELETED_BY_LIMITS: Final = "Message deleted by stream limits"
+
+
+class _Result(Enum):
+    """How one step of a pump went."""
+
+    SENT = "sent"
+    HELD = "held"  # the outlet or a limit lets nothing more go now
+    DRY = "dry"  # there is nothing more to deliver
+    SEARCHING = "searching"  # the search for the next message has used up its share of the turn
+
+
+class Consumer:
+    """One consumer of a stream. Loop thread only."""
+
+    def __init__(
+        self,
+        stream: Stream,
+        name: str,
+        config: ConsumerConfig,
+        created_ns: int,
+        *,
+        state: ConsumerState,
+        position: Position,
+        listed_to: int,
+        await_room: Callable[["Consumer"], None],
+        expire: Callable[["Consumer"], None],
+    ) -> None:
+        self.stream = stream
+        self.context: Context = stream.context
+        self.name = name
+        self.config = config
+        self.created_ns = created_ns
+        scheduler = self.context.scheduler
+        self._offset_ns = scheduler.now_ns() - scheduler.monotonic_ns()
+        self._state = state
+        self._position = position
+        self._listed_to = listed_to
+        self._await_room = await_room
+        self._expire = expire
+        self._is_closed = False
+        self._is_stored = not config.mem_storage
+        self._has_lost_changes = False  # storage refused a delta: the whole register has to go out
+        self._store_due_ns = 0  # 0: nothing to store
+        self._armed_ns = 0  # the deadline that was asked for; 0: none
+        self._last_delivery_ns = 0
+        self._last_ack_ns = 0
+        self._activity_ns = self.now_ns()
+        self._jitter_ns = 0
+        self._resume_ns = 0  # when the original pace lets the next message go
+        self._paused_until_ns = config.pause_until_ns
+        self._sampling = sampling(config.sample_freq)
+        self._advisories = ConsumerAdvisories(self.context, self.account_name, stream.name, name)
+        self._pace = (
+            OriginalPace(stream.log.head.last_sequence) if config.replay_policy == "original" else None
+        )
+        prefix = ack_prefix(stream.name, name)
+        self._prefix_size = len(prefix)
+        self._template = ack_template(prefix)
+        self._captures = Captures(self.context.bus, self.account_name)
+        if state.rules.ack_policy is not AckPolicy.NONE:
+            self._captures.add(prefix + b"*.*.*.*.*", CallbackSink(self._on_acks))
+        self._outlet: Outlet = self._make_outlet()
+        self._draw_jitter()
+        if self._paused_until_ns and self._paused_until_ns <= self.now_ns():
+            self._paused_until_ns = 0
+        self._arm()
+
+    def __repr__(self) -> str:
+        return f"Consumer({self.stream.name!r}, {self.name!r})"
+
+    def _make_outlet(self) -> Outlet:
+        if not self.config.is_push:
+            return PullOutlet(self)
+        size = self.stream.config.max_msg_size
+        return PushOutlet(self, burst_size=size if size > 0 else 1024 * 1024)
+
+    # what the stream asks
+
+    @property
+    def account_name(self) -> str:
+        return self.stream.account.name
+
+    @property
+    def stream_name(self) -> str:
+        return self.stream.name
+
+    @property
+    def inactive_threshold_ns(self) -> int:
+        return self.config.inactive_threshold
+
+    @property
+    def max_ack_pending(self) -> int:
+        return self.config.max_ack_pending
+
+    @property
+    def advisories(self) -> ConsumerAdvisories:
+        return self._advisories
+
+    def wants(self, subject: bytes) -> bool:
+        """Tell whether its filters mean this subject."""
+        return self._position.match is None or self._position.match.matches(subject)
+
+    def settled_ranges(self) -> list[tuple[int, int]]:
+        """Give the inclusive ranges of stream sequences that it will never need again."""
+        ranges: list[tuple[int, int]] = []
+        start = 1
+        for sequence in sorted([*self._state.pending, *self._state.exhausted]):
+            if sequence > start:
+                ranges.append((start, sequence - 1))
+            start = sequence + 1
+        if start <= self._state.delivered_stream:
+            ranges.append((start, self._state.delivered_stream))
+        return ranges
+
+    def on_visible(self, last_sequence: int) -> None:  # noqa: ARG002  (the log is asked when it is read)
+        """More messages are durable."""
+        if self._outlet.is_active:
+            self.wake()
+
+    def on_removed(self, first: int, last: int, subject: bytes | None) -> None:
+        """Messages of an inclusive range left the stream."""
+        self._position.removed(first, last, subject)
+        if not self._state.pending and not self._state.exhausted:
+            return
+        had_room = self._state.room > 0
+        for gone in self._state.removed(first, last):
+            self._advisories.terminated(
+                gone.consumer_sequence, gone.sequence, gone.deliveries, _UNACKED_DELETED
+            )
+        self._changed()
+        if not had_room:
+            self.wake()
+
+    def on_purged(self) -> None:
+        """Messages went, it is not said which."""
+        log = self.stream.log
+        head = log.head
+        first = max(head.first_sequence, 1)
+        self._position.purged(first)
+        self._state.purged(first)
+        self._state.keep_existing(lambda sequence: log.next_sequence(sequence) == sequence)
+        self._changed()
+        self.wake()
+
+    # what the outlet asks
+
+    def now_ns(self) -> int:
+        """Give the time on this consumer's axis: wall-clock time that never goes back."""
+        return self.context.scheduler.monotonic_ns() + self._offset_ns
+
+    def wake(self) -> None:
+        """Deliver what can be delivered at the end of the turn."""
+        if not self._is_closed:
+            self.context.ready(self)
+
+    def await_room(self) -> None:
+        self._await_room(self)
+
+    def on_room(self) -> None:
+        """Some connection has room again."""
+        if not self._is_closed:
+            self._outlet.on_room()
+
+    def on_activity(self) -> None:
+        """A client showed that it is there."""
+        self._activity_ns = self.now_ns()
+        self._arm()
+
+    def available(self) -> int:
+        return self._position.num_pending() + self._state.queue_length
+
+    def heartbeat(self, stalled: bytes = b"") -> bytes:
+        return status.idle_heartbeat(
+            self._state.delivered_consumer, self._state.delivered_stream, stalled=stalled
+        )
+
+    # delivering
+
+    def pump(self, budget: int) -> bool:
+        """Deliver at most `budget` messages; tell whether more is waiting."""
+        if self._is_closed or self._paused_until_ns:
+            return False
+        now_ns = self.now_ns()
+        before = self._state.delivered_consumer
+        left = budget
+        result = _Result.SENT
+        while result is _Result.SENT and left > 0:
+            wanted = min(self._outlet.wanted(), left, RUN_MAX)
+            if wanted <= 0:
+                result = _Result.HELD
+                break
+            reached = self._state.delivered_consumer
+            result = self._step(wanted, now_ns)
+            left -= self._state.delivered_consumer - reached
+        if result is _Result.DRY:
+            self._outlet.run_dry()
+        if self._state.delivered_consumer != before:
+            self._activity_ns = self._last_delivery_ns = now_ns
+            self._changed()
+        elif self._state.exhausted_now:
+            self._changed()
+        else:
+            self._arm()
+        return result in {_Result.SENT, _Result.SEARCHING}
+
+    def _step(self, wanted: int, now_ns: int) -> _Result:
+        """Offer what is due again, or else what is new."""
+        state = self._state
+        if state.queue_length:
+            due = state.due(wanted)
+            if due:
+                return self._send_again(due, now_ns)
+        room = state.room
+        if room <= 0:
+            return _Result.HELD
+        position = self._position
+        read = position.read(self.stream.visible_sequence, min(wanted, room))
+        if not read.views:
+            position.advance(read, 0)
+            return _Result.DRY if read.at_end else _Result.SEARCHING
+        if self._pace is not None:
+            read = self._paced(read, self._pace, now_ns)
+            if not read.views:
+                return _Result.HELD
+        return self._send_new(read, now_ns)
+
+    def _send_new(self, read: Read, now_ns: int) -> _Result:
+        state = self._state
+        pending = self._position.num_pending(read)
+        consumer_sequence = state.delivered_consumer
+        template = self._template
+        replies = [
+            template % (1, view.sequence, consumer_sequence + index, view.time_ns, pending - index)
+            for index, view in enumerate(read.views, 1)
+        ]
+        views: Sequence[View] = read.views
+        if self.config.headers_only:
+            views = [_without_payload(view) for view in views]
+        sent = self._outlet.send(views, replies, now_ns)
+        self._position.advance(read, sent)
+        if sent:
+            sequences = [view.sequence for view in read.views[:sent]]
+            state.delivered_new(sequences, now_ns)
+            if self._pace is not None:
+                self._pace.sent(read.views[sent - 1].time_ns, now_ns)
+            if state.rules.ack_policy is AckPolicy.NONE and self.stream.config.retention != "limits":
+                self._tell_settled([(sequence, sequence) for sequence in sequences])
+        return _Result.SENT if sent == len(read.views) else _Result.HELD
+
+    def _send_again(self, due: list[int], now_ns: int) -> _Result:
+        state = self._state
+        views: list[View] = []
+        for sequence in due:
+            try:
+                view = self.stream.log.get(sequence)
+            except CorruptRecord:
+                view = None
+            if view is not None:
+                views.append(_without_payload(view) if self.config.headers_only else view)
+                continue
+            for gone in state.removed(sequence, sequence):
+                self._advisories.terminated(
+                    gone.consumer_sequence, sequence, gone.deliveries, _DELETED_BY_LIMITS
+                )
+        if not views:
+            return _Result.SENT
+        pending = self._position.num_pending()
+        replies = [
+            self._template
+            % (
+                state.pending[view.sequence][2] + 1,
+                view.sequence,
+                state.delivered_consumer + index,
+                view.time_ns,
+                pending,
+            )
+            for index, view in enumerate(views, 1)
+        ]
+        sent = self._outlet.send(views, replies, now_ns)
+        if sent:
+            state.redelivered([view.sequence for view in views[:sent]], now_ns)
+        return _Result.SENT if sent == len(views) else _Result.HELD
+
+    def _paced(self, read: Read, pace: OriginalPace, now_ns: int) -> Read:
+        """Cut what was read to what the original pace lets go now: one message, or nothing."""
+        view = read.views[0]
+        if pace.is_over(view.sequence):
+            self._pace = None
+            return read
+        at_ns = pace.may_send_at(view.time_ns)
+        if at_ns > now_ns:
+            self._resume_ns = at_ns
+            return Read([], view.sequence, at_end=False)
+        self._resume_ns = 0
+        return Read([view], view.sequence + 1, at_end=False)
+
+    # what clients say about messages
+
+    def _on_acks(self, batch: Batch) -> None:
+        now_ns = self.now_ns()
+        had_room = self._state.room > 0
+        floor = self._state.floor_stream
+        settled: list[int] = []
+        confirmed: list[bytes] = []
+        for message in batch:
+            about = parse_ack_subject(message.subject, self._prefix_size)
+            if about is None or about.stream_sequence > self._state.delivered_stream:
+                continue
+            kind, argument = parse_ack(message.payload)
+            if kind is AckKind.ACK or kind is AckKind.NEXT or kind is AckKind.TERM:
+                reason = argument.decode("utf-8", "replace") if kind is AckKind.TERM else None
+                self._settle(about, now_ns, settled, term_reason=reason)
+            elif kind is AckKind.NAK:
+                self._on_nak(about, argument, now_ns)
+            elif kind is AckKind.PROGRESS:
+                self._state.progressed(about.stream_sequence, now_ns)
+            if message.reply:
+                if kind is AckKind.NEXT:
+                    self._on_next(message.reply, argument)
+                else:
+                    confirmed.append(message.reply)
+        self._activity_ns = self._last_ack_ns = now_ns
+        self._changed()
+        if settled and self.stream.config.retention != "limits":
+            self._store(sync=bool(confirmed))
+            self._tell_settled(self._settled_ranges(settled, floor))
+        if confirmed:
+            self._confirm(confirmed)
+        if not had_room or self._state.queue_length:
+            self.wake()
+
+    def _settle(self, about: AckSubject, now_ns: int, settled: list[int], *, term_reason: str | None) -> None:
+        """Settle a message, with policy ALL those before it as well."""
+        sequence = about.stream_sequence
+        row = self._state.pending.get(sequence)
+        if self._state.rules.ack_policy is AckPolicy.ALL:
+            is_new = self._state.acked_through(sequence) > 0
+        else:
+            is_new = self._state.acked(sequence)
+        if not is_new:
+            return
+        settled.append(sequence)
+        if term_reason is not None:
+            self._advisories.terminated(about.consumer_sequence, sequence, about.deliveries, term_reason)
+        elif self._sampling and row is not None and self.context.chance.below(100) < self._sampling:
+            self._advisories.acked(about.consumer_sequence, sequence, about.deliveries, now_ns - row[1])
+
+    def _settled_ranges(self, settled: list[int], floor: int) -> list[tuple[int, int]]:
+        if self._state.rules.ack_policy is AckPolicy.ALL:
+            return [(floor + 1, max(settled))]
+        return [(sequence, sequence) for sequence in settled]
+
+    def _tell_settled(self, ranges: list[tuple[int, int]]) -> None:
+        try:
+            self.stream.settle(self, ranges)
+        except StorageError as error:
+            # The acks stand; what should have gone goes after a restart, as `settled_ranges` says.
+            self.context.log.warning(f"consumer {self.stream.name} > {self.name}: acked but kept: {error}")
+
+    def _on_nak(self, about: AckSubject, argument: bytes, now_ns: int) -> None:
+        delay_ns = parse_nak_delay(argument) if argument else 0
+        if self._state.naked(about.stream_sequence, now_ns, delay_ns=delay_ns):
+            self._advisories.naked(about.consumer_sequence, about.stream_sequence, about.deliveries)
+
+    def _on_next(self, reply: bytes, body: bytes) -> None:
+        if isinstance(self._outlet, PullOutlet):
+            self._outlet.request(reply, body)
+
+    def _confirm(self, replies: list[bytes]) -> None:
+        """Answer with an empty message each, as soon as everything said so far is durable."""
+        bus, account = self.context.bus, self.account_name
+
+        def answer(error: StorageError | None) -> None:
+            if error is not None:
+                return
+            for reply in replies:
+                bus.publish(account, reply, b"")
+            bus.request_turn()
+
+        if self._store(sync=True):
+            self.context.store.after_sync(answer)
+
+    # storage
+
+    def save(self) -> None:
+        """Store the consumer as it is: configuration and whole register. Raises StorageError."""
+        if not self._is_stored:
+            return
+        self.stream.log.save_consumer(self.name, self.config.model_dump(), self.created_ns, self._register())
+        self._has_lost_changes = False
+        self._store_due_ns = 0
+
+    def _register(self) -> Register:
+        register = self._state.register()
+        if self._listed_to:
+            register.numbers[LISTED_TO] = self._listed_to
+        return register
+
+    def _changed(self) -> None:
+        """The state is another one: announce what was given up, store it soon, look at the deadlines again."""
+        if self._state.exhausted_now:
+            given_up, self._state.exhausted_now = self._state.exhausted_now, []
+            for sequence, deliveries in given_up:
+                self._advisories.exhausted(sequence, deliveries)
+        if not self._store_due_ns:
+            self._store_due_ns = self.now_ns() + STORE_INTERVAL_NS
+        self._arm()
+
+    def _store(self, *, sync: bool) -> bool:
+        """Hand the changes of the state to storage; tell whether it took them."""
+        self._store_due_ns = 0
+        if not self._is_stored:
+            self._state.forget_changes()
+            return True
+        try:
+            if self._has_lost_changes:
+                self.save()
+                return True
+            change = self._state.change()
+            if change is not None:
+                self.stream.log.change_register(self.name, change, sync=sync)
+        except StorageError as error:
+            self._has_lost_changes = True
+            self.context.log.warning(f"consumer {self.stream.name} > {self.name}: state not stored: {error}")
+            if not self.stream.log.fenced:
+                self._store_due_ns = self.now_ns() + STORE_INTERVAL_NS
+            return False
+        return True
+
+    # time
+
+    def _arm(self) -> None:
+        """Ask to be woken at the earliest deadline, unless that is asked for already."""
+        if self._is_closed:
+            return
+        due_ns = self._next_deadline_ns()
+        if due_ns and (not self._armed_ns or due_ns < self._armed_ns):
+            self._armed_ns = due_ns
+            self.context.deadlines.set(self, due_ns - self._offset_ns, self._on_time)
+
+    def _next_deadline_ns(self) -> int:
+        deadlines = [
+            self._state.next_deadline_ns() or 0,
+            self._outlet.next_deadline_ns() or 0,
+            self._store_due_ns,
+            self._paused_until_ns,
+            self._resume_ns,
+            self._inactive_at_ns(),
+        ]
+        return min(filter(None, deadlines), default=0)
+
+    def _on_time(self, monotonic_ns: int) -> int | None:
+        now_ns = monotonic_ns + self._offset_ns
+        self._armed_ns = 0
+        deadline_ns = self._state.next_deadline_ns()
+        if deadline_ns is not None and deadline_ns <= now_ns:
+            self._state.on_time(now_ns)
+            if self._state.exhausted_now:
+                self._changed()
+            if self._state.queue_length:
+                self.wake()
+        self._outlet.on_time(now_ns)
+        if 0 < self._resume_ns <= now_ns:
+            self._resume_ns = 0
+            self.wake()
+        if 0 < self._paused_until_ns <= now_ns:
+            self._resume()
+        if 0 < self._store_due_ns <= now_ns:
+            self._store(sync=False)
+        if 0 < self._inactive_at_ns() <= now_ns:
+            self._on_inactive(now_ns)
+        self.context.bus.request_turn()
+        if self._is_closed:
+            return None
+        self._armed_ns = self._next_deadline_ns()
+        return self._armed_ns - self._offset_ns if self._armed_ns else None
+
+    def _inactive_at_ns(self) -> int:
+        """Give when the consumer ends for want of clients; 0: it does not."""
+        threshold_ns = self.config.inactive_threshold
+        if not threshold_ns or (self.config.is_push and self._outlet.is_active):
+            return 0
+        return self._activity_ns + threshold_ns + self._jitter_ns
+
+    def _draw_jitter(self) -> None:
+        """Ephemeral consumers of one client do not all end in the same moment."""
+        threshold_ns = self.config.inactive_threshold
+        self._jitter_ns = 0
+        if threshold_ns and (not self.config.is_push or threshold_ns == INACTIVE_THRESHOLD_NS):
+            spread = JITTER_MAX_NS - JITTER_MIN_NS
+            self._jitter_ns = JITTER_MIN_NS + self.context.chance.below(spread)
+
+    def _on_inactive(self, now_ns: int) -> None:
+        """Nobody was there for too long: end, unless a client waits or works after all."""
+        if not self.config.is_push:
+            if self._outlet.num_waiting():
+                self._activity_ns = now_ns
+                return
+            working_until_ns = self._state.latest_deadline_ns()
+            if working_until_ns > now_ns:
+                self._activity_ns = working_until_ns
+                return
+        self._expire(self)
+
+    # pause
+
+    def pause(self, pause_until_ns: int) -> None:
+        """Deliver nothing until some time; 0, or one that has passed, resumes."""
+        is_paused = pause_until_ns > self.now_ns()
+        stored_ns = pause_until_ns if is_paused else 0
+        if stored_ns == self.config.pause_until_ns:
+            return
+        config = self.config.replaced(pause_until=encode_time(stored_ns) if stored_ns else "")
+        self._save_config(config.replaced(metadata=levels.own_metadata(config.metadata, level(config))))
+        self._paused_until_ns = stored_ns
+        self._advisories.paused(stored_ns, is_paused=is_paused)
+        self._arm()
+        self.wake()
+
+    def _resume(self) -> None:
+        """The pause is over; its time stays in the configuration."""
+        until_ns, self._paused_until_ns = self._paused_until_ns, 0
+        self._advisories.paused(until_ns, is_paused=False)
+        self.wake()
+
+    # what the API does
+
+    def _save_config(self, config: ConsumerConfig) -> None:
+        if self._is_stored:
+            self.stream.log.save_consumer(self.name, config.model_dump(), self.created_ns, None)
+        self.config = config
+
+    def update(self, config: ConsumerConfig) -> None:
+        """Go on under another configuration; it was checked. Raises StorageError, and has then changed nothing."""
+        old = self.config
+        self._save_config(config)
+        self._state.set_rules(delivery_rules(config))
+        self._sampling = sampling(config.sample_freq)
+        if config.filters != old.filters:
+            self._position.change_filter(make_filter(config))
+        if config.deliver_subject != old.deliver_subject:
+            self._state.queue_all()
+        self._outlet.configure(config)
+        if config.inactive_threshold != old.inactive_threshold:
+            self._draw_jitter()
+        self._armed_ns = 0
+        self._changed()
+        self.wake()
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether somebody takes messages from the deliver subject."""
+        return self.config.is_push and self._outlet.is_active
+
+    @property
+    def paused_for_ns(self) -> int:
+        """How long the consumer is still paused; 0: it is not."""
+        return max(0, self._paused_until_ns - self.now_ns()) if self._paused_until_ns else 0
+
+    def info(self, *, is_listed: bool = False) -> dict[str, Any]:
+        """Give its ConsumerInfo; in lists the metadata are as stored."""
+        state = self._state
+        config = self.config.fields()
+        if not is_listed:
+            config["metadata"] = levels.shown_metadata(self.config.metadata, self.context.version)
+        info: dict[str, Any] = {
+            "stream_name": self.stream.name,
+            "name": self.name,
+            "created": encode_time(self.created_ns),
+            "config": config,
+            "delivered": _place(state.delivered_consumer, state.delivered_stream, self._last_delivery_ns),
+            "ack_floor": _place(state.floor_consumer, state.floor_stream, self._last_ack_ns),
+            "num_ack_pending": state.num_ack_pending,
+            "num_redelivered": state.num_redelivered,
+            "num_waiting": self._outlet.num_waiting(),
+            "num_pending": self._position.num_pending(),
+            "ts": encode_time(self.context.scheduler.now_ns()),
+        }
+        if self.is_bound:
+            info["push_bound"] = True
+        if self.paused_for_ns:
+            info |= {"paused": True, "pause_remaining": self.paused_for_ns}
+        return info
+
+    def close(self, reason: CloseReason) -> None:
+        """End. What was said is stored, unless the consumer goes with all it has."""
+        if self._is_closed:
+            return
+        if reason is CloseReason.SHUTDOWN:
+            self._store(sync=True)
+        self._is_closed = True
+        self.context.deadlines.clear(self)
+        self._captures.close()
+        told = status.SERVER_SHUTDOWN if reason is CloseReason.SHUTDOWN else status.CONSUMER_DELETED
+        self._outlet.close(told)
+
+
+def _place(consumer_sequence: int, stream_sequence: int, last_ns: int) -> dict[str, Any]:
+    place: dict[str, Any] = {"consumer_seq": consumer_sequence, "stream_seq": stream_sequence}
+    if last_ns:
+        place["last_active"] = encode_time(last_ns)
+    return place
+
+
+def _without_payload(view: View) -> View:
+    """Give a message without its payload, whose size stands in a header."""
+    block = headers.with_field(view.headers, b"Nats-Msg-Size", b"%d" % len(view.payload))
+    return view._replace(headers=block, payload=b"")

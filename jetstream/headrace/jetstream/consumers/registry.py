@@ -1,0 +1,208 @@
+"""The life of consumers: made, changed, found again after a restart, ended.
+
+A `Consumers` is made once by the service. It holds what consumers share, which is little: those that wait for room in
+some connection. Each stream holds its own consumers by name.
+
+Source: the JetStream API reference, section 2.11; the consumer reference, sections 1.3 and 13.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+from headrace.jetstream import error_table, levels
+from headrace.jetstream.consumers import rules
+from headrace.jetstream.consumers.consumer import LISTED_TO, Consumer
+from headrace.jetstream.consumers.position import (
+    Position,
+    make_filter,
+    remaining_last_per_subject,
+    starting_point,
+)
+from headrace.jetstream.consumers.state import ConsumerState
+from headrace.jetstream.context import Context
+from headrace.jetstream.errors import ApiError
+from headrace.jetstream.models.consumer_config import ConsumerConfig
+from headrace.jetstream.models.wire import InvalidJson, decode
+from headrace.jetstream.streams.attached import CloseReason
+from headrace.jetstream.streams.stream import Stream
+from headrace.storage.interface import ConsumerRecord, StorageError
+
+NAME_SIZE: Final = 8
+"""Characters of a name that the server makes up."""
+
+
+class Consumers:
+    """Makes, changes and ends the consumers of all streams."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._without_room: dict[Consumer, None] = {}
+        context.bus.on_room(self._on_room)
+
+    def create(
+        self,
+        stream: Stream,
+        name: str,
+        config: ConsumerConfig,
+        *,
+        action: str = "",
+        is_pedantic: bool = False,
+    ) -> Consumer:
+        """Make a consumer, or change the one of that name; `name` empty: make one up. Raises ApiError."""
+        surroundings = rules.Surroundings(stream.config, self._max_ack_pending(stream))
+        existing = find(stream, name) if name else None
+        if existing is not None and existing.config.is_durable:
+            config = config.replaced(durable_name=existing.config.durable_name)
+        full = rules.checked(config, surroundings, is_pedantic=is_pedantic)
+        if existing is not None:
+            return self._update(stream, existing, full, action)
+        if action == "update":
+            raise ApiError(error_table.CONSUMER_DOES_NOT_EXIST)
+        self._check_count(stream)
+        if stream.config.retention == "workqueue" and not full.direct:
+            rules.check_workqueue(full, [each.config for each in consumers_of(stream)], is_new=True)
+        return self._make(stream, name or self._free_name(stream), full)
+
+    def remove(self, consumer: Consumer) -> None:
+        """End a consumer for good. Raises StorageError, and it then goes on."""
+        stream = consumer.stream
+        if stream.consumers.get(consumer.name) is not consumer:
+            return
+        if not consumer.config.mem_storage:
+            stream.log.delete_consumer(consumer.name)
+        del stream.consumers[consumer.name]
+        self._without_room.pop(consumer, None)
+        consumer.close(CloseReason.DELETED)
+        consumer.advisories.deleted()
+
+    def recover(self, stream: Stream) -> None:
+        """Attach the consumers that the stream's log has kept."""
+        for record in stream.log.consumers().values():
+            try:
+                config = decode(ConsumerConfig, dict(record.config), lenient=True)
+            except InvalidJson as error:
+                self._context.log.warning(f"consumer {stream.name} > {record.name} cannot be read: {error}")
+                continue
+            reason = levels.unsupported_reason(config.metadata)
+            if reason:
+                self._context.log.warning(f"consumer {stream.name} > {record.name} is offline: {reason}")
+                continue
+            stream.consumers[record.name] = self._recovered(stream, config, record)
+
+    def _make(self, stream: Stream, name: str, config: ConsumerConfig) -> Consumer:
+        match = make_filter(config)
+        start = starting_point(config, stream.log, match)
+        consumer = Consumer(
+            stream,
+            name,
+            config,
+            self._context.scheduler.now_ns(),
+            state=ConsumerState(rules.delivery_rules(config), start=start.first),
+            position=Position(stream.log, match, start.next_sequence, start.listed),
+            listed_to=start.next_sequence - 1 if config.deliver_policy == "last_per_subject" else 0,
+            await_room=self._await_room,
+            expire=self._expire,
+        )
+        try:
+            consumer.save()
+        except StorageError as error:
+            consumer.close(CloseReason.DELETED)
+            raise ApiError(error_table.CONSUMER_STORE_FAILED, err=error) from error
+        stream.consumers[name] = consumer
+        consumer.advisories.created()
+        if consumer.paused_for_ns:
+            consumer.advisories.paused(config.pause_until_ns, is_paused=True)
+        consumer.wake()
+        return consumer
+
+    def _update(self, stream: Stream, consumer: Consumer, config: ConsumerConfig, action: str) -> Consumer:
+        old = consumer.config
+        kept = config.replaced(pause_until=old.pause_until, name=old.name)
+        wanted = kept.replaced(metadata=levels.own_metadata(kept.metadata, rules.level(kept)))
+        if rules.same(old, wanted):
+            return consumer
+        if action == "create":
+            raise ApiError(error_table.CONSUMER_ALREADY_EXISTS)
+        if stream.config.retention == "workqueue":
+            others = [each.config for each in consumers_of(stream) if each is not consumer]
+            rules.check_workqueue(wanted, others, is_new=False)
+        rules.check_update(old, wanted, is_bound=consumer.is_bound)
+        try:
+            consumer.update(wanted)
+        except StorageError as error:
+            raise ApiError(error_table.CONSUMER_STORE_FAILED, err=error) from error
+        return consumer
+
+    def _recovered(self, stream: Stream, config: ConsumerConfig, record: ConsumerRecord) -> Consumer:
+        """Make a consumer of what was stored, and let it meet what the stream has lost since."""
+        log = stream.log
+        head = log.head
+        state = ConsumerState(rules.delivery_rules(config))
+        state.restore(record.register)
+        match = make_filter(config)
+        listed_to = record.register.numbers.get(LISTED_TO, 0)
+        if config.deliver_policy != "by_start_sequence" or state.delivered_consumer:  # that may lie ahead
+            state.rolled_back(head.last_sequence)
+        # Pending messages that went while their ack, or their removal, was being written.
+        state.keep_existing(lambda sequence: log.next_sequence(sequence) == sequence)
+        next_sequence = max(state.delivered_stream, listed_to) + 1
+        listed: list[int] = []
+        if state.delivered_stream < listed_to:
+            listed = remaining_last_per_subject(log, match, listed_to, state.delivered_stream)
+        return Consumer(
+            stream,
+            record.name,
+            config,
+            record.created_ns,
+            state=state,
+            position=Position(log, match, next_sequence, listed),
+            listed_to=listed_to,
+            await_room=self._await_room,
+            expire=self._expire,
+        )
+
+    def _max_ack_pending(self, stream: Stream) -> int:
+        bounds = (self._context.options.max_ack_pending, stream.account.options.max_ack_pending)
+        return min((bound for bound in bounds if bound > 0), default=-1)
+
+    def _check_count(self, stream: Stream) -> None:
+        count = sum(not consumer.config.direct for consumer in consumers_of(stream))
+        account_max = stream.account.options.max_consumers
+        if 0 < stream.config.max_consumers <= count or 0 < account_max <= stream.account.consumer_count:
+            raise ApiError(error_table.MAXIMUM_CONSUMERS_LIMIT)
+
+    def _free_name(self, stream: Stream) -> str:
+        while True:
+            name = self._context.chance.base62(NAME_SIZE).decode()
+            if name not in stream.consumers:
+                return name
+
+    def _expire(self, consumer: Consumer) -> None:
+        """Nobody used the consumer for too long."""
+        try:
+            self.remove(consumer)
+        except StorageError as error:
+            self._context.log.warning(f"{consumer!r} cannot be deleted: {error}")
+            consumer.on_activity()
+
+    def _await_room(self, consumer: Consumer) -> None:
+        self._without_room[consumer] = None
+
+    def _on_room(self) -> None:
+        waiting, self._without_room = self._without_room, {}
+        for consumer in waiting:
+            consumer.on_room()
+
+
+def consumers_of(stream: Stream) -> Iterator[Consumer]:
+    """Give a stream's consumers."""
+    for consumer in stream.consumers.values():
+        assert isinstance(consumer, Consumer), "only this module attaches consumers"
+        yield consumer
+
+
+def find(stream: Stream, name: str) -> Consumer | None:
+    """Give the consumer of that name, if there is one."""
+    consumer = stream.consumers.get(name)
+    assert consumer is None or isinstance(consumer, Consumer), "only this module attaches consumers"
+    return consumer
