@@ -139,27 +139,36 @@ class PermissionsViolation(ProtocolError):
 
     fatal = False
 
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
+    def __init__(self, text: str, detail: str = "") -> None:
+        super().__init__(detail or text)
         self.text = text
 
 
 class PublishViolation(PermissionsViolation):
     def __init__(self, subject: bytes) -> None:
-        super().__init__(f"Permissions Violation for Publish to {quoted(subject)}")
+        super().__init__(
+            f"Permissions Violation for Publish to {quoted(subject)}",
+            f"Publish Violation - Subject {quoted(subject)}",
+        )
         self.subject = subject
 
 
 class ReplyViolation(PermissionsViolation):
     def __init__(self, reply: bytes) -> None:
-        super().__init__(f"Permissions Violation for Publish with Reply of {quoted(reply)}")
+        super().__init__(
+            f"Permissions Violation for Publish with Reply of {quoted(reply)}",
+            f"Publish Violation - Reply {quoted(reply)}",
+        )
         self.reply = reply
 
 
 class SubscriptionViolation(PermissionsViolation):
     def __init__(self, subject: bytes, queue: bytes = b"") -> None:
         group = f" using queue {quoted(queue)}" if queue else ""
-        super().__init__(f"Permissions Violation for Subscription to {quoted(subject)}{group}")
+        super().__init__(
+            f"Permissions Violation for Subscription to {quoted(subject)}{group}",
+            f"Subscription Violation - Subject {quoted(subject)}" + (f", Queue: {quoted(queue)}" if queue else ""),
+        )
         self.subject = subject
         self.queue = queue
 

@@ -383,8 +383,7 @@ class Session:
         self._leave(SLOW_PENDING)
 
     def _fail(self, error: ProtocolError) -> None:
-        if error.text:
-            self._log(logging.ERROR, error.text)
+        self._log(logging.ERROR, str(error))
         self.close(error.reason, error)
 
     def _leave(self, reason: str) -> None:
@@ -427,14 +426,12 @@ class Session:
                 except ProtocolError as error:
                     self._fail(error)
             case PeerError(text):
-                self._log(logging.ERROR, f"Client Error: {text.decode(errors='replace')}")
-                self._fail(PeerReportedError())
+                self._fail(PeerReportedError(f"Client Error {text.decode(errors='replace')}"))
             case Refused(error):
                 if error.fatal:
-                    self._log(logging.DEBUG, str(error))
                     self._fail(error)
                 else:
-                    self._log(logging.ERROR, error.text)
+                    self._log(logging.ERROR, str(error))
             case _:
                 raise AssertionError(f"unknown event {event!r}")
 
@@ -457,8 +454,7 @@ class Session:
         self._has_connected = True
         identity = host.authenticator.authenticate(connect)
         if identity is None or connect.account or connect.new_account:
-            self._log(logging.ERROR, f"authentication error{_shown_user(connect)}")
-            self._fail(AuthorizationViolation())
+            self._fail(AuthorizationViolation(f"authentication error{_shown_user(connect)}"))
             return
         if not self._enter(identity):
             return
@@ -482,7 +478,7 @@ class Session:
     def _on_not_connected(self) -> None:
         identity = self._host.authenticator.without_credentials()
         if identity is None:
-            self._fail(AuthorizationViolation())
+            self._fail(AuthorizationViolation("authentication error"))
             return
         self._host.deadlines.clear((self.id, "login"))
         self._enter(identity)
@@ -529,7 +525,7 @@ class Session:
             return
         error = PublishViolation(event.subject)
         self._engine.write(self.connection, error.encode())
-        self._log(logging.ERROR, error.text)
+        self._log(logging.ERROR, str(error))
 
     def _stall(self) -> None:
         """Let a fast publisher wait for its subscribers, for a bounded time."""

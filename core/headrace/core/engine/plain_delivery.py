@@ -19,6 +19,7 @@ from headrace.core.routing.entries import SinkBox, Subscription, Target
 from headrace.core.routing.table import Route
 
 _new_message = tuple.__new__
+"""Makes a `Message` without the named constructor: 0.17 instead of 0.35 µs."""
 
 
 class Delivery:
@@ -37,8 +38,10 @@ class Delivery:
 
     # output
 
-    def write(self, connection: PlainConnection, data: bytes) -> None:
-        """Append protocol bytes to a connection's output."""
+    def write(
+        self, connection: PlainConnection, data: bytes, publisher: PlainConnection | None = None
+    ) -> None:
+        """Append bytes to a connection's output: the session's, or messages of `publisher`, which may be stalled."""
         if connection.is_overflowing:
             return
         out = connection.out
@@ -47,7 +50,7 @@ class Delivery:
         out.append(data)
         connection.out_size += len(data)
         if connection.out_size > connection.relief_size:
-            self._relieve(connection, None)
+            self._relieve(connection, publisher)
 
     def hand_over(self, connection: PlainConnection) -> None:
         """Give a connection's output to its transport, or find that it has too much."""
@@ -141,12 +144,36 @@ class Delivery:
             connection = target.connection
             if connection is silent:
                 continue
-            if header_size and not connection.headers:
+            if header_size:
+                if connection.headers:
+                    if self._put(target, publisher, reply, body, total_size, is_headed=True):
+                        took = True
+                    continue
                 bare = bare or _bare_body(reply, header_size, total_size, body)
                 if self._put(target, publisher, reply, bare, total_size - header_size, is_headed=False):
                     took = True
-            elif self._put(target, publisher, reply, body, total_size, is_headed=header_size > 0):
-                took = True
+                continue
+            # What `_put` does, without the call, where nothing is special: 0.3 µs a delivery.
+            subscription = target.subscription
+            delivered = subscription.delivered + 1
+            if delivered >= subscription.limit or connection.relief_size < 0:
+                if self._put(target, publisher, reply, body, total_size, is_headed=False):
+                    took = True
+                continue
+            took = True
+            subscription.delivered = delivered
+            connection.out_messages += 1
+            connection.out_bytes += total_size
+            out = connection.out
+            if not out:
+                self._dirty.append(connection)
+            out.append(target.prefix)
+            out.append(body)
+            connection.out_size += target.prefix_size + len(body)
+            if reply and connection.delivered_replies is not None:
+                connection.delivered_replies.append(reply)
+            if connection.out_size > FLUSH_SIZE:
+                self._relieve(connection, publisher)
         for _, members in route.groups:
             if self._put_one(members, publisher, silent, route, reply, header_size, total_size, body):
                 took = True
@@ -319,6 +346,16 @@ class Delivery:
 
     # sinks
 
+    def gather_bare(
+        self, box: SinkBox, publisher: PlainConnection, subject: bytes, reply: bytes, payload: bytes
+    ) -> None:
+        """Give a message without headers to the one sink of its route: what most publishes to a stream are."""
+        messages = box.messages
+        if not messages:
+            self.touched.append(box)
+        messages.append(_new_message(Message, (subject, reply, b"", payload, publisher.id)))
+        box.size += len(subject) + len(payload)
+
     def _gather_one(
         self,
         boxes: Sequence[SinkBox],
@@ -331,12 +368,15 @@ class Delivery:
     ) -> None:
         headers_start = len(body) - total_size - 2
         payload_start = headers_start + header_size
-        message = Message(
-            subject,
-            reply,
-            body[headers_start:payload_start],
-            body[payload_start:-2],
-            publisher.id if publisher is not None else 0,
+        message = _new_message(
+            Message,
+            (
+                subject,
+                reply,
+                body[headers_start:payload_start] if header_size else b"",
+                body[payload_start:-2],
+                publisher.id if publisher is not None else 0,
+            ),
         )
         for box in boxes:
             if not box.messages:
@@ -358,7 +398,6 @@ class Delivery:
         headers_start = len(run[0]) - total_size - 2
         payload_start = headers_start + header_size
         connection_id = publisher.id
-        # tuple.__new__ saves the checks of the named constructor: 0.17 instead of 0.35 µs a message.
         messages = [
             _new_message(
                 Message,

@@ -131,6 +131,8 @@ def parse_header_publish(argument: bytes) -> Publish:
     if header_size > total_size:
         raise MalformedArguments(f"header size {header_size} is above total size {total_size}")
     reply = parts[1] if len(parts) == 4 else b""
+    if header_size == 0:
+        del parts[-2]  # nothing tells it from a PUB any more
     return Publish(parts[0], reply, header_size, total_size, b" ".join(parts[1:]) + b"\r\n")
 
 
@@ -146,6 +148,8 @@ def canonical_publish(line: bytes, *, headers: bool) -> Publish | None:
         found = CANONICAL_HPUB.fullmatch(line)
         if found is not None:
             subject, reply, header_size, size = found.groups()
+            if int(header_size) == 0:
+                return None  # rare, and goes out as if it were a PUB
             start = found.start(3) if reply is None else found.start(2)
             return Publish(subject, reply or b"", int(header_size), int(size), line[start:])
     return None

@@ -49,6 +49,7 @@ from headrace.core.errors import (
 from headrace.core.subject import is_valid_literal
 
 _CRLF = b"\r\n"
+_TAILS_MAX = 4096
 _NO_PLANS: dict[bytes, Plan] = {}
 
 
@@ -58,6 +59,7 @@ class Reader:
     def __init__(self, delivery: Delivery, subscriptions: Subscriptions) -> None:
         self._delivery = delivery
         self._subscriptions = subscriptions
+        self._tails: dict[bytes, int] = {}  # sizes as they end a control line, by their text
 
     def receive(self, connection: PlainConnection, data: bytes) -> Sequence[Event]:
         """Take bytes in behind those that were left, and read."""
@@ -116,6 +118,9 @@ class Reader:
         is_open = connection.phase is Phase.OPEN
         plans = scope.plans if is_open else _NO_PLANS
         verbose = connection.verbose
+        is_swift = is_open and not verbose and not connection.pedantic
+        max_line = connection.max_control_line
+        tails = self._tails
         max_payload = connection.max_payload if connection.max_payload >= 0 else 1 << 62
         delivery = self._delivery
         startswith = data.startswith
@@ -162,6 +167,41 @@ class Reader:
                         if delivery.expired:
                             self._subscriptions.expire()
                         continue
+                if is_swift:
+                    parts = line.split(b" ")
+                    if len(parts) == 4 and parts[0] == b"PUB" and len(line) <= max_line and b"\t" not in line:
+                        subject = parts[1]
+                        route = scope.routes.get(subject)
+                        tail = parts[3]
+                        size = tails.get(tail)
+                        if route is not None and route.is_live and size is not None and size <= max_payload:
+                            reply = parts[2]
+                            stop = newline + size
+                            if data[stop : stop + 2] == _CRLF and reply and b"\r" not in reply:
+                                if reply.startswith(RESERVED_REPLIES):
+                                    self._refuse(connection, ReplyViolation(reply), events)
+                                elif route.only_box is not None:
+                                    delivery.gather_bare(
+                                        route.only_box, connection, subject, reply, data[newline:stop]
+                                    )
+                                elif (
+                                    not delivery.spread(
+                                        connection,
+                                        route,
+                                        reply,
+                                        0,
+                                        size,
+                                        data[newline - len(tail) - len(reply) - 1 : stop + 2],
+                                    )
+                                    and connection.no_responders
+                                ):
+                                    self._tell_no_responders(connection, scope, reply, subject)
+                                if delivery.expired:
+                                    self._subscriptions.expire()
+                                position = stop + 2
+                                connection.in_messages += 1
+                                connection.in_bytes += size
+                                continue
                 if is_open:
                     publish = canonical_publish(line, headers=connection.headers)
                 if publish is None:
@@ -182,6 +222,11 @@ class Reader:
                     position = newline
                     if not publish.reply:
                         self._plan(connection, scope, publish, line)
+                    elif not publish.header_size and scope.may_publish(publish.subject):
+                        if scope.is_worth_planning(publish.subject):
+                            scope.remember_route(publish.subject)
+                        if len(tails) < _TAILS_MAX:
+                            tails[b"%d\r\n" % publish.total_size] = publish.total_size
             stop = position + publish.total_size
             if data[stop : stop + 2] != _CRLF:
                 if stop + 2 <= end or (stop < end and data[stop] != 13):
@@ -230,15 +275,18 @@ class Reader:
         if delivery.expired:
             self._subscriptions.expire()
         if reply and not took and connection.no_responders:
-            self._tell_no_responders(connection, scope, publish)
+            self._tell_no_responders(connection, scope, reply, publish.subject)
 
-    def _tell_no_responders(self, connection: PlainConnection, scope: PublishScope, publish: Publish) -> None:
-        for target in scope.table.route(publish.reply).targets:
+    def _tell_no_responders(
+        self, connection: PlainConnection, scope: PublishScope, reply: bytes, subject: bytes
+    ) -> None:
+        """Answer a request that nobody takes, if its sender itself listens to the reply."""
+        for target in scope.table.route(reply).targets:
             if target.connection is connection:
-                block = b"NATS/1.0 503\r\nNats-Subject: %b\r\n\r\n" % publish.subject
+                block = b"NATS/1.0 503\r\nNats-Subject: %b\r\n\r\n" % subject
                 size = len(block)
                 sid = target.subscription.sid
-                line = b"HMSG %b %b %d %d\r\n%b\r\n" % (publish.reply, sid, size, size, block)
+                line = b"HMSG %b %b %d %d\r\n%b\r\n" % (reply, sid, size, size, block)
                 self._delivery.write(connection, line)
                 return
 

@@ -15,7 +15,7 @@ VERDICTS_MAX: Final = 16_384
 
 RESERVED_SUBJECT: Final = b"_GR_."
 RESERVED_SYSTEM_SUBJECT: Final = b"$NRG."
-RESERVED_REPLIES: Final = (b"_R_", b"$JS.ACK.", b"_GR_.")
+RESERVED_REPLIES: Final = (b"_R_.", b"$JS.ACK.", b"_GR_.")
 
 
 class Plan:
@@ -52,6 +52,9 @@ class PublishScope:
         self._is_system = is_system
         self._verdicts: dict[bytes, bool] = {}
         self.plans: dict[bytes, Plan] = {}
+        self.routes: dict[
+            bytes, Route
+        ] = {}  # of subjects that are permitted and were published to with a reply
         self._seen: set[bytes] = set()
 
     def may_publish(self, subject: bytes) -> bool:
@@ -86,7 +89,14 @@ class PublishScope:
             self.plans.clear()
         self.plans[plan.line] = plan
 
+    def remember_route(self, subject: bytes) -> None:
+        """Keep the route of a subject that may be published to."""
+        if len(self.routes) >= PLANS_MAX:
+            self.routes.clear()
+        self.routes[subject] = self.table.lasting_route(subject)
+
     def forget(self) -> None:
-        """Drop every verdict, and the plans that rest on them."""
+        """Drop every verdict, and the plans and routes that rest on them."""
         self._verdicts.clear()
+        self.routes.clear()
         self.plans.clear()

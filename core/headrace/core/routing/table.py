@@ -13,12 +13,12 @@ each use. Three memories make answers cheap:
 All three are bounded, and emptied when full: what is in use comes back at once.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from headrace.core.routing.entries import Entry, SinkBox, SinkEntry, Subscription, Target
 from headrace.core.routing.trie import Trie
-from headrace.core.subject import has_empty_token, has_wildcard, matches
+from headrace.core.subject import has_empty_token, has_wildcard
 
 ROUTES_MAX: Final = 16_384
 TARGETS_MAX: Final = 200_000
@@ -36,15 +36,31 @@ class Route:
     `targets` are plain subscriptions by age; `groups` one list of members for each queue name, by name; `boxes`
     the sinks outside of any queue. `is_answered`: a sink takes responsibility, so there is no "no responders".
     `is_even`: each connection occurs at most once and there are no groups, so whole runs may be delivered
-    target by target without anybody seeing another order.
+    target by target without anybody seeing another order. `only_box`: a sink that answers, where nobody else is there.
     """
 
-    __slots__ = ("boxes", "groups", "is_answered", "is_even", "is_live", "subject", "targets")
+    __slots__ = ("boxes", "groups", "is_answered", "is_even", "is_live", "only_box", "subject", "targets")
 
-    def __init__(self, subject: bytes, entries: Iterable[Entry], may_receive: MayReceive) -> None:
+    def __init__(self, subject: bytes, entries: Sequence[Entry], may_receive: MayReceive) -> None:
         self.subject = subject
         self.is_live = True
         self.is_answered = False
+        self.targets: tuple[Target, ...] = ()
+        self.groups: tuple[tuple[bytes, tuple[Member, ...]], ...] = ()
+        self.boxes: tuple[SinkBox, ...] = ()
+        self.is_even = True
+        self.only_box: SinkBox | None = None
+        if len(entries) == 1 and isinstance(entries[0], Subscription):
+            only = entries[0]  # replies to inboxes: a route for each message, so the short way counts
+            if not only.queue:
+                if not only.is_filtered or may_receive(only, subject):
+                    self.targets = (Target(only, subject),)
+                return
+        if entries:
+            self._sort_in(entries, may_receive)
+
+    def _sort_in(self, entries: Sequence[Entry], may_receive: MayReceive) -> None:
+        subject = self.subject
         targets: list[Target] = []
         groups: dict[bytes, list[Member]] = {}
         boxes: list[SinkBox] = []
@@ -62,10 +78,10 @@ class Route:
                 else:
                     targets.append(Target(entry, subject))
         self.targets = tuple(targets)
-        self.groups: tuple[tuple[bytes, tuple[Member, ...]], ...] = tuple(
-            (name, tuple(groups[name])) for name in sorted(groups)
-        )
+        self.groups = tuple((name, tuple(groups[name])) for name in sorted(groups))
         self.boxes = tuple(boxes)
+        if self.is_answered and len(boxes) == 1 and not targets and not groups:
+            self.only_box = boxes[0]
         self.is_even = not groups and (
             len(targets) < 2 or len({target.connection.id for target in targets}) == len(targets)
         )
@@ -139,6 +155,20 @@ class RouteTable:
             self._remember(route)
         return route
 
+    def has_literal(self, subject: bytes) -> bool:
+        """Tell whether an entry names exactly this subject."""
+        return subject in self._literals
+
+    def entries_below(self, subject: bytes) -> tuple[Entry, ...] | None:
+        """Give the wildcard entries of every subject with this one's parent, by age; None where the last token matters.
+
+        They stand while `generation` does.
+        """
+        if has_empty_token(subject):
+            return None
+        self._entries(subject)
+        return self._parents.get(subject.rpartition(b".")[0])
+
     def forget_routes(self) -> None:
         """Drop every route that was worked out: a rule behind them has changed."""
         self.generation += 1
@@ -147,13 +177,9 @@ class RouteTable:
         self._routes.clear()
         self._target_count = 0
 
-    def overlapping(self, watched: Iterable[bytes], pattern: bytes) -> list[bytes]:
-        """Give those literal subjects that `pattern` matches."""
-        return [subject for subject in watched if matches(pattern, subject)]
-
-    def _entries(self, subject: bytes) -> list[Entry]:
+    def _entries(self, subject: bytes) -> Sequence[Entry]:
         if has_empty_token(subject):
-            return []
+            return ()
         parent = subject.rpartition(b".")[0]
         wild = self._parents.get(parent) if parent else None
         if wild is None:
@@ -166,7 +192,7 @@ class RouteTable:
                 self._parents[parent] = wild
         literal = self._literals.get(subject)
         if not literal:
-            return list(wild)
+            return wild
         if not wild:
             return list(literal)
         return sorted([*literal, *wild], key=_age)
