@@ -36,4 +36,5 @@ cdef class CompiledBatch:
         size_t body_size,
         uint64_t connection_id,
     ) except -1
+    cdef int extend(self, messages) except -1
     cdef object message(self, Py_ssize_t index)

@@ -33,11 +33,7 @@ cdef class CompiledBatch:
         self.size = 0
 
     def __init__(self, messages=()):
-        cdef bytes subject, reply, headers, body
-        for message in messages:
-            subject, reply, headers = message.subject, message.reply, message.headers
-            body = headers + message.payload
-            self.add(subject, len(subject), reply, len(reply), body, len(headers), len(body), message.connection_id)
+        self.extend(messages)
 
     def __dealloc__(self):
         free(self.arena)
@@ -110,6 +106,15 @@ cdef class CompiledBatch:
         self.size += subject_size + body_size
         if headers_size > 0:
             self.bare = False
+        return 0
+
+    cdef int extend(self, messages) except -1:
+        """Copy `Message`s to the end."""
+        cdef bytes subject, reply, headers, body
+        for message in messages:
+            subject, reply, headers = message.subject, message.reply, message.headers
+            body = headers + message.payload
+            self.add(subject, len(subject), reply, len(reply), body, len(headers), len(body), message.connection_id)
         return 0
 
     cdef object message(self, Py_ssize_t index):

@@ -1,0 +1,3 @@
+from headrace.core.engine.plain import PlainEngine
+
+class CompiledEngine(PlainEngine): ...
