@@ -19,8 +19,10 @@ from headrace.core.base.deadlines import Deadlines
 from headrace.core.bus import Bus
 from headrace.core.options import AccountJetStreamOptions, JetStreamOptions
 from headrace.jetstream.accounts import AccountState, ServerState
+from headrace.jetstream.api.consumer_endpoints import ConsumerEndpoints
 from headrace.jetstream.api.dispatcher import AccountApi, Router
 from headrace.jetstream.api.stream_endpoints import StreamEndpoints
+from headrace.jetstream.consumers.registry import Consumers
 from headrace.jetstream.context import Context, EventLog, Pumpable
 from headrace.jetstream.levels import unsupported_reason
 from headrace.jetstream.models.stream_config import StreamConfig
@@ -34,7 +36,7 @@ PUMP_BUDGET: Final = 1024
 """Messages that one consumer may deliver in one turn before others have theirs."""
 
 ALWAYS_ADVISED: Final = b"$JS.EVENT.ADVISORY.STREAM."
-"""Streams that come and go are told whether or not a client listens: a stream may record it."""
+"""Sent whether or not a client listens: a stream may record it."""
 
 
 class JetStream:
@@ -74,13 +76,13 @@ class JetStream:
             advise=self._advise,
             ready=self._on_ready,
         )
+        self.consumers = Consumers(self.context)
         self.server = ServerState(options)
         self._account_names = tuple(accounts)
         for name, limits in accounts.items():
             if limits is not None:
                 self.server.accounts[name] = AccountState(name, limits, self.server)
         self._ready: dict[Pumpable, None] = {}
-        self._is_open = False
 
     @property
     def accounts(self) -> Mapping[str, AccountState]:
@@ -90,17 +92,15 @@ class JetStream:
         """Take over what the store holds, and begin to serve."""
         for log in self.context.store.logs():
             self._recover(log)
-        endpoints = StreamEndpoints(self.context).endpoints()
-        router = Router(endpoints)
+        streams, consumers = StreamEndpoints(self.context), ConsumerEndpoints(self.consumers)
+        router = Router((*streams.endpoints(), *consumers.endpoints()))
         for name in self._account_names:
             AccountApi(self.context, router, name, self.server.accounts.get(name)).open()
-        self._is_open = True
         self.context.bus.at_turn_end(self._on_turn_end)
         self.context.bus.request_turn()
 
     def close(self) -> None:
         """Tell those who wait, and take no more. The store is the caller's to close, afterwards."""
-        self._is_open = False
         for account in self.server.accounts.values():
             for stream in account.streams.values():
                 stream.close(CloseReason.SHUTDOWN)
@@ -127,6 +127,7 @@ class JetStream:
             if not reason:
                 stream = Stream(self.context, account, config, log)
                 account.streams[config.name] = stream
+                self.consumers.recover(stream)
                 stream.open()
                 return
         account.offline[stream_name] = reason

@@ -27,7 +27,7 @@ from headrace.jetstream.models.stream_api import (
 from headrace.jetstream.models.times import encode_time, parse_time
 from headrace.jetstream.streams.info import stream_info
 from headrace.jetstream.streams.lifecycle import create_stream, delete_stream, update_stream
-from headrace.jetstream.streams.lookup import last_message, walk
+from headrace.jetstream.streams.lookup import last_message, message_at, walk
 from headrace.jetstream.streams.stream import Stream
 from headrace.storage.interface import CorruptRecord
 
@@ -262,6 +262,6 @@ def _found(stream: Stream, asked: MessageGetRequest) -> View | None:
         except ValueError as error:
             raise ApiError(error_table.INVALID_JSON, err=error) from None
     elif not asked.next_by_subj:
-        return log.get(start)
+        return message_at(log, start)
     views = walk(log, start, asked.next_by_subj, messages_max=1, size_max=1)
     return views[0] if views else None

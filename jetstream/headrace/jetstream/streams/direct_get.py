@@ -20,7 +20,14 @@ from headrace.jetstream.levels import is_served
 from headrace.jetstream.models.stream_api import DirectGetRequest
 from headrace.jetstream.models.times import encode_time, parse_time
 from headrace.jetstream.models.wire import InvalidJson, decode, parse_json
-from headrace.jetstream.streams.lookup import last_message, subject_matcher, view_size, walk
+from headrace.jetstream.streams.lookup import (
+    last_message,
+    message_at,
+    readable_sequence,
+    subject_matcher,
+    view_size,
+    walk,
+)
 from headrace.storage.interface import StorageError
 
 if TYPE_CHECKING:
@@ -138,7 +145,7 @@ class DirectGet:
         if request.next_by_subj or request.start_time:
             views = walk(self._log, start, request.next_by_subj, messages_max=1, size_max=1)
             return views[0] if views else None
-        return self._log.get(start)
+        return message_at(self._log, start)
 
     def _plain_reply(self, view: View | None, request: DirectGetRequest) -> _Reply:
         if view is None:
@@ -178,7 +185,7 @@ class DirectGet:
         return self._numbered(views, pending, request.no_hdr, ())
 
     def _last_of_many(self, request: DirectGetRequest) -> list[_Reply]:
-        ceiling = request.up_to_seq or self._log.head.last_sequence
+        ceiling = request.up_to_seq or readable_sequence(self._log)
         if request.up_to_time:
             ceiling = self._log.sequence_at(_time(request.up_to_time)) - 1
             if ceiling < max(1, self._log.head.first_sequence):

@@ -50,20 +50,26 @@ class Expiry:
         remaining_ns = head.first_time_ns + self._stream.config.max_age - self._scheduler.now_ns()
         return self._scheduler.monotonic_ns() + max(0, remaining_ns)
 
-    def _on_time(self, now_ns: int) -> int | None:
-        self._is_armed = False
+    def sweep(self) -> None:
+        """Remove what has expired. Raises StorageError."""
         stream = self._stream
         head = stream.log.head
+        if not stream.config.max_age or stream.config.sealed or not head.messages:
+            return
         expired_before_ns = self._scheduler.now_ns() - stream.config.max_age + 1
         stays = stream.log.sequence_at(expired_before_ns)
-        if head.messages and stays > head.first_sequence:
-            try:
-                stream.log.remove([(head.first_sequence, stays - 1)])
-            except StorageError as error:
-                stream.context.log.warning(f"Stream '{stream.name}': expired messages stay for now: {error}")
-                self._is_armed = True
-                return now_ns + RETRY_NS
+        if stays > head.first_sequence:
+            stream.log.remove([(head.first_sequence, stays - 1)])
             stream.tell_removed(head.first_sequence, stays - 1, None)
+
+    def _on_time(self, now_ns: int) -> int | None:
+        stream = self._stream
+        try:
+            self.sweep()
+        except StorageError as error:
+            stream.context.log.warning(f"Stream '{stream.name}': expired messages stay for now: {error}")
+            return now_ns + RETRY_NS
+        self._is_armed = False
         stream.on_changed()
         stream.context.bus.request_turn()
         return None

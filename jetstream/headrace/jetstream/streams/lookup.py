@@ -1,4 +1,8 @@
-"""Single messages found by subject or from a place on: what MSG.GET and direct get share."""
+"""Single messages found by subject or from a place on: what MSG.GET and direct get share.
+
+Reads show what was appended, because their answers wait until it is durable. In a fenced log the end may never
+become durable, and is not shown.
+"""
 
 from typing import Final
 
@@ -21,16 +25,29 @@ def subject_matcher(subject: str) -> SubjectFilter | None:
 
 def last_message(log: StreamLog, subject: bytes) -> View | None:
     """Give the newest message of a subject or pattern. Raises CorruptRecord."""
+    readable = readable_sequence(log)
+    if readable == 0:
+        return None
     state = log.subject(subject)
-    if state is not None:
+    if state is not None and state.last_sequence <= readable:
         return log.get(state.last_sequence)
-    return log.last_matching(SubjectFilter((subject,))) if is_valid(subject) else None
+    return log.last_matching(SubjectFilter((subject,)), at_most=readable) if is_valid(subject) else None
+
+
+def message_at(log: StreamLog, sequence: int) -> View | None:
+    """Give the message of that sequence. Raises CorruptRecord."""
+    return log.get(sequence) if sequence <= readable_sequence(log) else None
+
+
+def readable_sequence(log: StreamLog) -> int:
+    """Give the last sequence that may be read."""
+    return log.durable_sequence if log.fenced else log.head.last_sequence
 
 
 def walk(log: StreamLog, start: int, subject: str, *, messages_max: int, size_max: int) -> list[View]:
     """Give the first messages of a subject or pattern from `start` on; the one that reaches `size_max` is the last."""
     match = subject_matcher(subject)
-    last = log.head.last_sequence
+    last = readable_sequence(log)
     position = max(1, start)
     looked_at = 0
     found: list[View] = []

@@ -70,7 +70,9 @@ class Publishing:
 
     def on_messages(self, batch: Batch) -> None:
         """Append what was published, as far as the stream's rules allow, and see to the answers."""
-        if self._in_flight_size > REFUSE_SIZE or self._in_flight_messages > REFUSE_MESSAGES:
+        if self._log.fenced:
+            self._refuse(batch, storage_refusal(LogFenced(self._log.fenced)))
+        elif self._in_flight_size > REFUSE_SIZE or self._in_flight_messages > REFUSE_MESSAGES:
             self._refuse(batch, ApiError(error_table.STREAM_TOO_MANY_REQUESTS), TOO_MANY_REQUESTS)
         elif self._is_blind and batch.bare and self._has_room_for(batch):
             self._append_blindly(batch)

@@ -84,12 +84,21 @@ class Stream:
     # life
 
     def open(self) -> None:
-        """Begin to take messages and to serve them. The log is what it will be; consumers are attached."""
-        if self._evict_front():
-            self.tell_purged()
+        """Begin to take messages and to serve them. The log is as recovered, and its consumers are attached."""
+        try:
+            self._expiry.sweep()
+            if self._evict_front():
+                self.tell_purged()
+            for consumer in self.consumers.values():
+                self.settle(consumer, consumer.settled_ranges())
+        except StorageError as error:
+            self.context.log.warning(
+                f"Stream '{self.name}': what its limits leave no room for stays: {error}"
+            )
         self._capture_subjects()
         self._capture_direct()
         self.on_changed()
+        self.on_durable()
 
     def close(self, reason: CloseReason) -> None:
         """Take no more messages; the log stays as it is."""
