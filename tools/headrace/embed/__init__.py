@@ -1,1 +1,5 @@
-"""Headrace inside your own asyncio process."""
+"""Headrace inside your own program."""
+
+from headrace.embed.server import Server
+
+__all__ = ["Server"]
