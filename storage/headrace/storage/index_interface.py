@@ -22,6 +22,10 @@ class IndexDamaged(StorageError):
     """The index does not check. Nothing is lost: it is rebuilt from the log."""
 
 
+class IndexUnwritable(StorageError):
+    """The index cannot be written now: no room, or an error of the disk. It stays as it was; memory grows."""
+
+
 class Position(NamedTuple):
     """A boundary of a group commit: the last sequence used up, and the number of the last change that was no append."""
 
@@ -37,7 +41,10 @@ class LogIndex(Protocol):
 
     @property
     def replay_from(self) -> Position:
-        """What is known from disk, after an open: the log tells all that came behind it. `START`: tell everything."""
+        """What is on disk. After an open the log tells all that came behind it; `START`: everything.
+
+        Later it follows `advance`: records at or below it are not needed for the index any more.
+        """
         ...
 
     # telling
@@ -66,8 +73,11 @@ class LogIndex(Protocol):
         """End of a commit cycle: all that was told up to now is within `position`."""
         ...
 
-    def advance(self, durable: Position, budget_ns: int) -> bool:
-        """Write what is durable, for about `budget_ns`; tell whether more is to do. May be called at every turn."""
+    def advance(self, durable: Position, budget_ns: int, *, urge: bool = False) -> bool:
+        """Write what is durable, for about `budget_ns`; tell whether more is to do. May be called at every turn.
+
+        Little is not worth a write; with `urge` it is written all the same, and `replay_from` comes up to `durable`.
+        """
         ...
 
     def flush(self) -> None:

@@ -1,0 +1,548 @@
+"""The lookup index of one log: layers in memory over rows on disk.
+
+What the log tells goes into the newest **layer**; `mark` closes it with the position that it reaches. `advance` merges
+the layers that are durable by now into the oldest one, and when that holds enough, writes it with a `LayerWriter`,
+some hundred rows at a time; then it is dropped. A lookup takes the row on disk and lays the layers over it, oldest
+first, leaving out the one that is being written where the row has it already.
+
+Beside the layers there is a bounded cache of what is *known* of subjects in the appended state, so that a subject
+in constant use costs no lookup on disk. It also keeps `subject_count` exact: for subjects that are not in it the number
+of messages that came and went is *unsettled* until somebody asks; then one look at each tells whether it is a new
+subject, or one that went.
+
+After a crash in the middle of a write the log tells the stretch of that layer again; it is collected up to the same
+position (`_resumed`), and the write goes on where it stopped.
+"""
+
+import contextlib
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Final
+
+from headrace.core.base.chance import Chance
+from headrace.core.base.clock import NS_PER_S, Clock
+from headrace.storage.index_interface import IndexDamaged, IndexUnwritable, LogIndex, Position
+from headrace.storage.index_layer import Layer, as_delta
+from headrace.storage.index_root import IndexRoot, is_ahead, open_root
+from headrace.storage.index_rows import (
+    KEY_SIZE_MAX,
+    LogRow,
+    SubjectRow,
+    chunk_prefix,
+    name_key,
+    parse_id,
+    parse_subject,
+    prefix_bytes,
+    prefix_end,
+    unseal,
+)
+from headrace.storage.index_tables import Table, Transaction
+from headrace.storage.index_writer import LayerWriter
+from headrace.storage.interface import Matcher, SubjectState
+from headrace.storage.subject_view import Chunks, SubjectView
+
+LAYER_NOTES: Final = 16_384
+"""A durable layer of so many notes is written: large enough that keys share pages, small enough to sort in a turn."""
+
+LAYER_NOTES_MAX: Final = 65_536
+"""Layers are not merged beyond this."""
+
+PENDING_NOTES_MAX: Final = 262_144
+"""When all logs together hold more notes, smaller layers are written too."""
+
+KNOWN_MAX: Final = 16_384
+MAX_SEQUENCE: Final = (1 << 64) - 1
+RETRY_AFTER_NS: Final = NS_PER_S
+"""How long nothing is written after the disk refused."""
+
+PAGE: Final = 512
+"""How many rows or sequences are taken in one read transaction."""
+
+
+class Known:
+    """What is known of a subject in the appended state. `first` and `last` are 0 while they are not."""
+
+    __slots__ = ("count", "first", "floor", "last")
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.first = 0
+        self.last = 0
+        self.floor = 0
+        """The first sequence is not below this."""
+
+    def add(self, sequence: int) -> None:
+        if self.count == 0:
+            self.first = self.floor = sequence
+        self.count += 1
+        self.last = sequence
+
+    def remove(self, sequence: int) -> None:
+        self.count -= 1
+        if sequence == self.first:
+            self.first = 0
+            self.floor = sequence + 1
+        if sequence == self.last:
+            self.last = 0
+        if self.count == 1:
+            self.first = self.last = self.first or self.last
+
+
+class SubjectIndex:
+    """A log's `LogIndex`."""
+
+    def __init__(self, root: IndexRoot, clock: Clock, stream_id: int, row: LogRow) -> None:
+        self._root = root
+        self._clock = clock
+        self._stream_id = stream_id
+        self._row = row
+        self._layers = [Layer()]
+        self._writer: LayerWriter | None = None
+        self._resumed = row.target
+        self._durable = row.position
+        self._known: dict[bytes, Known] = {}
+        self._unsettled: dict[bytes, int] = {}
+        self._subject_count = row.row_count
+        self._horizon_ns = 0
+        self._sweep_key = b""
+        self._retry_ns = 0
+        self._ordered_cache: tuple[tuple[tuple[int, int], ...], list[bytes]] = ((), [])
+
+    @property
+    def replay_from(self) -> Position:
+        return self._row.position
+
+    # telling
+
+    def note_append(self, sequence: int, time_ns: int, subject: bytes, message_id: bytes = b"") -> None:
+        if self._resumed is not None and sequence > self._resumed.sequence:
+            self._end_resumed()
+        layer = self._layers[-1]
+        layer.add(sequence, subject)
+        if message_id:
+            layer.add_id(message_id, sequence, time_ns)
+        known = self._known.get(subject)
+        if known is not None:
+            self._subject_count += known.count == 0
+            known.add(sequence)
+        elif self._resumed is None:
+            self._unsettled[subject] = self._unsettled.get(subject, 0) + 1
+
+    def note_appends(self, first_sequence: int, subjects: Sequence[bytes]) -> None:
+        if self._resumed is not None:
+            for sequence, subject in enumerate(subjects, first_sequence):
+                self.note_append(sequence, 0, subject)
+            return
+        add = self._layers[-1].add
+        known_by_subject = self._known
+        unsettled = self._unsettled
+        for sequence, subject in enumerate(subjects, first_sequence):
+            add(sequence, subject)
+            known = known_by_subject.get(subject)
+            if known is None:
+                unsettled[subject] = unsettled.get(subject, 0) + 1
+            elif known.count:
+                known.count += 1
+                known.last = sequence
+            else:
+                self._subject_count += 1
+                known.add(sequence)
+
+    def note_removed(self, sequence: int, subject: bytes, change: int = 0) -> None:
+        if self._resumed is not None and change > self._resumed.change:
+            self._end_resumed()
+        self._layers[-1].remove(sequence, subject)
+        known = self._known.get(subject)
+        if known is not None:
+            known.remove(sequence)
+            self._subject_count -= known.count == 0
+        elif self._resumed is None:
+            self._unsettled[subject] = self._unsettled.get(subject, 0) - 1
+
+    def note_cleared(self, change: int = 0) -> None:
+        if self._resumed is not None and change > self._resumed.change:
+            self._end_resumed()
+        self._layers[-1].clear()
+        self._known.clear()
+        self._unsettled.clear()
+        if self._resumed is None:
+            self._subject_count = 0
+
+    def note_id(self, message_id: bytes, sequence: int, time_ns: int) -> None:
+        self._layers[-1].add_id(message_id, sequence, time_ns)
+
+    def mark(self, position: Position) -> None:
+        if self._resumed is not None:
+            if not _is_beyond(position, self._resumed) and position != self._resumed:
+                return
+            if self._end_resumed() == position:
+                return
+        layer = self._layers[-1]
+        reached = self._layers[-2].position if len(self._layers) > 1 else self._row.position
+        if layer.notes == 0 and not layer.is_cleared and position == reached:
+            return
+        layer.position = position
+        self._root.pending_notes += layer.notes
+        self._layers.append(Layer())
+
+    def advance(self, durable: Position, budget_ns: int, *, urge: bool = False) -> bool:
+        if self._resumed is not None:
+            self._end_resumed()
+        self._durable = durable
+        now_ns = self._clock.monotonic_ns()
+        if now_ns < self._retry_ns:
+            return False
+        try:
+            return self._write(now_ns + budget_ns, urge=urge) or self._root.sweep()
+        except IndexUnwritable:
+            self._retry_ns = now_ns + RETRY_AFTER_NS
+            return False
+
+    def flush(self) -> None:
+        if self._resumed is not None:
+            self._end_resumed()
+        with contextlib.suppress(IndexUnwritable):
+            while self._write(self._clock.monotonic_ns() + NS_PER_S, urge=True):
+                pass
+
+    def rebuild(self) -> None:
+        try:
+            with self._root.tables.write() as transaction:
+                row = self._root.begin_log(transaction, self._stream_id)
+        except (IndexDamaged, IndexUnwritable):
+            # The database itself cannot be used: this log does without until the next start, which makes a new one.
+            self._root.distrust()
+            self._root = self._root.in_memory()
+            with self._root.tables.write() as transaction:
+                row = self._root.begin_log(transaction, self._stream_id)
+        self._forget_pending(self._layers)
+        self._row = row
+        self._layers = [Layer()]
+        self._writer = None
+        self._resumed = None
+        self._durable = row.position
+        self._known.clear()
+        self._unsettled.clear()
+        self._subject_count = 0
+        self._sweep_key = b""
+        self._ordered_cache = ((), [])
+
+    # asking
+
+    @property
+    def subject_count(self) -> int:
+        self._settle()
+        return self._subject_count
+
+    def subject(self, subject: bytes) -> SubjectState | None:
+        known = self._known.get(subject)
+        if known is None or (known.count and not (known.first and known.last)):
+            with self._root.tables.read() as transaction:
+                known = self._look(transaction, subject)
+        if known.count == 0:
+            return None
+        return SubjectState(subject, known.count, known.first, known.last)
+
+    def subjects(
+        self, match: Matcher | None, *, after: bytes = b"", count_max: int = 0
+    ) -> list[SubjectState]:
+        states = self._states(match, after)
+        return list(islice(states, count_max) if count_max else states)
+
+    def sequences(self, subject: bytes, start: int) -> Iterator[int]:
+        if self._resumed is not None:
+            self._end_resumed()
+        while True:
+            with self._root.tables.read() as transaction:
+                page = list(islice(self._view(transaction, subject).upwards(start), PAGE))
+            yield from page
+            if len(page) < PAGE:
+                return
+            start = page[-1] + 1
+
+    def last_matching(self, match: Matcher, at_most: int = 0) -> int:
+        newest = 0
+        for state in self._states(match, b""):
+            if at_most == 0 or state.last_sequence <= at_most:
+                newest = max(newest, state.last_sequence)
+            elif newest < at_most and state.first_sequence <= at_most:
+                with self._root.tables.read() as transaction:
+                    newest = max(newest, self._view(transaction, state.subject).last(at_most))
+        return newest
+
+    def count_matching(self, match: Matcher | None, start: int) -> int:
+        total = 0
+        for state in self._states(match, b""):
+            if start <= state.first_sequence:
+                total += state.count
+            elif start <= state.last_sequence:
+                with self._root.tables.read() as transaction:
+                    total += self._view(transaction, state.subject).count_from(start)
+        return total
+
+    def find_message_id(self, message_id: bytes, since_ns: int) -> int | None:
+        self._horizon_ns = max(self._horizon_ns, since_ns)
+        for layer in reversed(self._layers):
+            found = layer.ids.get(message_id)
+            if found is not None:
+                return found[0] if found[1] >= since_ns else None
+        key = name_key(prefix_bytes(self._row.id_prefix), message_id, self._root.secret)
+        with self._root.tables.read() as transaction:
+            value = transaction.get(Table.IDS, key)
+        if value is None:
+            return None
+        row = parse_id(key, unseal(key, value))
+        return row.sequence if row.time_ns >= since_ns and row.message_id == message_id else None
+
+    # writing
+
+    def _end_resumed(self) -> Position:
+        """All of the layer is told whose write a crash cut short: the write goes on. Gives the layer's position."""
+        position = self._resumed
+        assert position is not None, "there was a write to go on with"
+        layer = self._layers[-1]
+        if layer.is_cleared != self._row.is_cleared:
+            raise IndexDamaged("the log does not tell the index what it told before; it is rebuilt")
+        self._resumed = None
+        layer.position = position
+        self._root.pending_notes += layer.notes
+        self._layers.append(Layer())
+        self._writer = LayerWriter(self._root, self._stream_id, self._row, layer, self._sweep_key)
+        for subject, delta in layer.deltas.items():
+            if self._key(subject) > self._row.written_key:
+                self._unsettled[subject] = as_delta(delta).net
+        return position
+
+    def _write(self, deadline_ns: int, *, urge: bool) -> bool:
+        """Work until `deadline_ns`; tell whether more is to do."""
+        self._merge()
+        while True:
+            if self._writer is None and not self._begin_write(urge=urge):
+                return False
+            writer = self._writer
+            assert writer is not None, "a write was begun"
+            is_more = writer.step(self._horizon_ns)
+            self._row = writer.row
+            if not is_more:
+                self._sweep_key = writer.sweep_key
+                self._writer = None
+                self._forget_pending(self._layers[:1])
+                del self._layers[0]
+                self._merge()
+            if self._clock.monotonic_ns() >= deadline_ns:
+                return True
+
+    def _merge(self) -> None:
+        """Merge complete layers that are durable, from the oldest that is not being written."""
+        place = 0 if self._writer is None else 1
+        layers = self._layers
+        while place + 2 < len(layers):
+            older, later = layers[place], layers[place + 1]
+            if later.position is None or _is_beyond(later.position, self._durable):
+                return
+            if older.notes + later.notes > LAYER_NOTES_MAX:
+                place += 1
+                continue
+            older.absorb(later)
+            del layers[place + 1]
+
+    def _begin_write(self, *, urge: bool) -> bool:
+        layer = self._layers[0]
+        if layer.position is None or _is_beyond(layer.position, self._durable):
+            return False
+        is_due = (
+            urge
+            or layer.notes >= LAYER_NOTES
+            or (layer.notes and self._root.pending_notes > PENDING_NOTES_MAX)
+        )
+        if is_due:
+            self._writer = LayerWriter(self._root, self._stream_id, self._row, layer, self._sweep_key)
+        return bool(is_due)
+
+    def _forget_pending(self, layers: Sequence[Layer]) -> None:
+        self._root.pending_notes -= sum(each.notes for each in layers if each.position is not None)
+
+    # looking
+
+    def _key(self, subject: bytes) -> bytes:
+        return name_key(prefix_bytes(self._row.subject_prefix), subject, self._root.secret)
+
+    def _layers_above(self, key: bytes) -> list[Layer]:
+        """Give the layers that the row with this key does not have yet."""
+        if self._writer is not None and self._row.target is not None and key <= self._row.written_key:
+            return self._layers[1:]
+        return self._layers
+
+    def _view(self, transaction: Transaction, subject: bytes) -> SubjectView:
+        key = self._key(subject)
+        value = transaction.get(Table.SUBJECTS, key)
+        row = None if value is None else parse_subject(key, unseal(key, value))
+        if row is not None and row.subject != subject:
+            row = None
+        added: list[Sequence[int]] = []
+        removed: list[set[int]] = []
+        for layer in self._layers_above(key):
+            if layer.is_cleared:
+                row = None
+                added.clear()
+                removed.clear()
+            delta = layer.deltas.get(subject)
+            if delta is None:
+                continue
+            if isinstance(delta, int):
+                added.append((delta,))
+                continue
+            if delta.added:
+                added.append(delta.added)
+            if delta.removed:
+                removed.append(delta.removed)
+        chunks = None
+        if row is not None and row.chunked:
+            prefix = chunk_prefix(prefix_bytes(self._row.subject_prefix), subject, self._root.secret)
+            chunks = Chunks(transaction, prefix)
+        return SubjectView(row, chunks, added, removed)
+
+    def _look(self, transaction: Transaction, subject: bytes) -> Known:
+        """Find out all about a subject, and know it from now on."""
+        if self._resumed is not None:
+            self._end_resumed()
+        view = self._view(transaction, subject)
+        known = self._settle_one(subject, view)
+        if known.count:
+            known.first = known.first or view.first(known.floor)
+            known.last = known.last or view.last(MAX_SEQUENCE)
+            if not (known.first and known.last):
+                raise IndexDamaged(
+                    "a subject of the index counts messages that it does not have; it is rebuilt"
+                )
+            known.floor = known.first
+        return known
+
+    def _settle(self) -> None:
+        """Find out of all unsettled subjects whether they came or went."""
+        if self._resumed is not None:
+            self._end_resumed()
+        if self._unsettled:
+            with self._root.tables.read() as transaction:
+                for subject in list(self._unsettled):
+                    self._settle_one(subject, self._view(transaction, subject))
+
+    def _settle_one(self, subject: bytes, view: SubjectView) -> Known:
+        net = self._unsettled.pop(subject, None)
+        if net is not None:
+            self._subject_count += (view.count > 0) - (view.count - net > 0)
+        known = self._known.get(subject)
+        if known is None:
+            if view.count < 0:
+                raise IndexDamaged("a subject of the index lost more messages than it had; it is rebuilt")
+            if len(self._known) >= KNOWN_MAX:
+                self._known.clear()
+            known = self._known[subject] = Known(view.count)
+        return known
+
+    def _states(self, match: Matcher | None, after: bytes) -> Iterator[SubjectState]:
+        """Give the matching subjects behind `after`, in byte order."""
+        if self._resumed is not None:
+            self._end_resumed()
+        if match is not None and match.literals is not None:
+            for subject in sorted(match.literals):
+                if subject > after and (state := self.subject(subject)) is not None:
+                    yield state
+            return
+        for subject, row in self._merged(after):
+            if match is not None and not match.matches(subject):
+                continue
+            if row is not None:
+                yield SubjectState(subject, row.total, row.first, row.last)
+                continue
+            state = self.subject(subject)
+            if state is not None:
+                yield state
+
+    def _merged(self, after: bytes) -> Iterator[tuple[bytes, SubjectRow | None]]:
+        """Give subjects behind `after` in byte order; with the row where no layer changes it."""
+        in_layers = self._subjects_in_layers()
+        place = bisect_right(in_layers, after) if after else 0
+        for row in self._rows_behind(after):
+            while place < len(in_layers) and in_layers[place] < row.subject:
+                yield in_layers[place], None
+                place += 1
+            if place < len(in_layers) and in_layers[place] == row.subject:
+                yield row.subject, None
+                place += 1
+            elif not any(layer.is_cleared for layer in self._layers_above(self._key(row.subject))):
+                yield row.subject, row
+        for subject in in_layers[place:]:
+            yield subject, None
+
+    def _subjects_in_layers(self) -> list[bytes]:
+        signature = tuple((id(layer), len(layer.deltas)) for layer in self._layers)
+        if self._ordered_cache[0] != signature:
+            subjects: set[bytes] = set()
+            for layer in self._layers:
+                subjects.update(layer.deltas)
+            self._ordered_cache = (signature, sorted(subjects))
+        return self._ordered_cache[1]
+
+    def _rows_behind(self, after: bytes) -> Iterator[SubjectRow]:
+        """Give the rows of subjects behind `after`, in the order of subjects.
+
+        Keys are in that order too, but for subjects with the same first `KEY_SIZE_MAX` bytes, whose keys are hashes:
+        these are collected and sorted.
+        """
+        prefix = prefix_bytes(self._row.subject_prefix)
+        start = prefix + after[:KEY_SIZE_MAX]
+        stop = prefix_end(self._row.subject_prefix)
+        alike: list[SubjectRow] = []
+        while True:
+            with self._root.tables.read() as transaction:
+                page = transaction.rows(Table.SUBJECTS, start, stop, PAGE)
+            for key, value in page:
+                row = parse_subject(key, unseal(key, value))
+                if row.subject <= after and after:
+                    continue
+                if alike and alike[0].subject[:KEY_SIZE_MAX] != row.subject[:KEY_SIZE_MAX]:
+                    yield from sorted(alike)
+                    alike.clear()
+                if len(row.subject) < KEY_SIZE_MAX:
+                    yield row
+                else:
+                    alike.append(row)
+            if len(page) < PAGE:
+                break
+            start = page[-1][0] + b"\0"
+        yield from sorted(alike)
+
+
+class SubjectIndexes:
+    """A store's `IndexStore`: in LMDB under `path`, or (None) in memory, where every start tells everything again."""
+
+    def __init__(self, path: str | None, chance: Chance, clock: Clock) -> None:
+        self._clock = clock
+        self._root = open_root(path, chance)
+
+    def open_log(self, stream_id: int, recovered: Position) -> LogIndex:
+        try:
+            with self._root.tables.write() as transaction:
+                row = self._root.load_log(transaction, stream_id)
+                if row is None or is_ahead(row, recovered):
+                    row = self._root.begin_log(transaction, stream_id)
+        except (IndexDamaged, IndexUnwritable):
+            self._root.distrust()
+            self._root = self._root.in_memory()
+            return self.open_log(stream_id, recovered)
+        return SubjectIndex(self._root, self._clock, stream_id, row)
+
+    def drop_log(self, stream_id: int) -> None:
+        # What cannot be dropped now is found at no log's open any more, and costs only room.
+        with contextlib.suppress(IndexDamaged, IndexUnwritable), self._root.tables.write() as transaction:
+            self._root.drop_log(transaction, stream_id)
+
+    def close(self) -> None:
+        self._root.close()
+
+
+def _is_beyond(position: Position, other: Position) -> bool:
+    """Tell whether `position` covers something that `other` does not."""
+    return position.sequence > other.sequence or position.change > other.change
