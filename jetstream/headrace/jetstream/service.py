@@ -21,6 +21,7 @@ from headrace.core.options import AccountJetStreamOptions, JetStreamOptions
 from headrace.jetstream.accounts import AccountState, ServerState
 from headrace.jetstream.api.consumer_endpoints import ConsumerEndpoints
 from headrace.jetstream.api.dispatcher import AccountApi, Router
+from headrace.jetstream.api.domain import DomainBuckets
 from headrace.jetstream.api.stream_endpoints import StreamEndpoints
 from headrace.jetstream.consumers.registry import Consumers
 from headrace.jetstream.context import Context, EventLog, Pumpable
@@ -96,6 +97,8 @@ class JetStream:
         router = Router((*streams.endpoints(), *consumers.endpoints()))
         for name in self._account_names:
             AccountApi(self.context, router, name, self.server.accounts.get(name)).open()
+        for name in self.server.accounts:
+            DomainBuckets(self.context, name).open()
         self.context.bus.at_turn_end(self._on_turn_end)
         self.context.bus.request_turn()
 
