@@ -1,1 +1,18 @@
-"""Headrace for tests: a whole server in virtual time, from one seed."""
+"""Servers for tests: a whole one in virtual time, and real processes on free ports."""
+
+from headrace.testing.client import NoAnswer, Refused, VirtualClient, VirtualSubscription
+from headrace.testing.real_server import server
+from headrace.testing.virtual_server import StoreMaker, VirtualServer, in_memory
+from headrace.tools.frames import Frame
+
+__all__ = [
+    "Frame",
+    "NoAnswer",
+    "Refused",
+    "StoreMaker",
+    "VirtualClient",
+    "VirtualServer",
+    "VirtualSubscription",
+    "in_memory",
+    "server",
+]

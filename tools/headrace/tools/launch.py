@@ -27,6 +27,7 @@ START_TIMEOUT_S: Final = 10.0
 STOP_TIMEOUT_S: Final = 10.0
 GREETING_TIMEOUT_S: Final = 2.0
 CLOCK_TICKS: Final = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
+LOG_LINES_SHOWN: Final = 12
 REFERENCE_VARIABLE: Final = "HEADRACE_REFERENCE"
 
 
@@ -178,6 +179,9 @@ class RunningServer:
         """Give what the process has printed so far."""
         return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
 
+    def _last_lines(self) -> str:
+        return "\n".join(self.log().splitlines()[-LOG_LINES_SHOWN:])
+
     def config_text(self) -> str:
         """Give the configuration file that it is started with."""
         lines = [f"listen: {self.host}:{self.port}"]
@@ -199,7 +203,7 @@ class RunningServer:
         deadline_s = time.monotonic() + START_TIMEOUT_S
         while True:
             if self._process.poll() is not None:
-                raise LaunchError(f"{self.program.name} ended at its start:\n{self.log()}")
+                raise LaunchError(f"{self.program.name} ended at its start:\n{self._last_lines()}")
             try:
                 if greeting(self.host, self.port).startswith(b"INFO "):
                     return
@@ -208,7 +212,7 @@ class RunningServer:
                     self.kill()
                     raise LaunchError(
                         f"{self.program.name} does not answer on port {self.port} after {START_TIMEOUT_S:.0f} s "
-                        f"({error}):\n{self.log()}"
+                        f"({error}):\n{self._last_lines()}"
                     ) from error
             time.sleep(0.01)
 
@@ -222,7 +226,7 @@ class RunningServer:
         except subprocess.TimeoutExpired:
             self.kill()
             raise LaunchError(
-                f"{self.program.name} did not end within {STOP_TIMEOUT_S:.0f} s of SIGTERM:\n{self.log()}"
+                f"{self.program.name} did not end within {STOP_TIMEOUT_S:.0f} s of SIGTERM:\n{self._last_lines()}"
             ) from None
 
     def kill(self) -> None:

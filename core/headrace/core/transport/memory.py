@@ -5,6 +5,7 @@ that stops reading makes the server's output pend, as a full socket would.
 """
 
 from collections import deque
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from headrace.core.base.clock import Scheduler
@@ -92,6 +93,8 @@ class MemoryClient:
         self._is_reading = True
         self.transport = MemoryTransport(scheduler, self)
         self.is_closed = False
+        self.on_arrival: Callable[[], None] | None = None
+        """Called in the turn after bytes have arrived."""
 
     @property
     def room(self) -> int:
@@ -132,6 +135,8 @@ class MemoryClient:
 
     def take_in(self, data: bytes) -> None:
         self._received += data
+        if self.on_arrival is not None:
+            self._scheduler.call_soon(self.on_arrival)
 
     def _hang_up(self) -> None:
         if self.transport.receiver is not None:

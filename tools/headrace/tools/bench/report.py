@@ -5,6 +5,7 @@ import platform
 from collections.abc import Sequence
 from typing import Any, Final
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from headrace.tools.bench.measure import Comparison, summary_of
@@ -19,9 +20,8 @@ Result = tuple[Row, Comparison]
 
 def table(contest: Contest, results: Sequence[Result]) -> Table:
     """Lay results out: medians, least and greatest ratio, processor time, latencies where they were taken."""
-    shown = Table(
-        title=f"{contest.ours.name} and {contest.theirs.name}, medians of {contest.pairs} interleaved pairs"
-    )
+    title = f"{contest.ours.name} and {contest.theirs.name}, medians of {contest.pairs} interleaved pairs"
+    shown = Table(title=title, box=SIMPLE_HEAD)
     shown.add_column("load", no_wrap=True)
     shown.add_column("acks, ours / theirs", no_wrap=True)
     for title in (

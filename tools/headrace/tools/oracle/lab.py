@@ -192,17 +192,21 @@ class Lab:
         return self._api_client
 
     async def close(self) -> None:
-        """Delete what was made, close every client."""
-        cleaner = await self.raw()
-        names = await cleaner.request("$JS.API.STREAM.NAMES")
-        if names[0] == "MSG":  # who may not log in without a name, or has no JetStream, has nothing to clean
-            for name in json.loads(names[4])["streams"] or ():
-                await cleaner.request(f"$JS.API.STREAM.DELETE.{name}")
+        """Close every client, then delete the streams that were made."""
         for client in self._clients:
             if not client.is_closed:
                 await client.close()
-        for raw_client in self._raw_clients:
-            await raw_client.close()
+        cleaner = await self.raw()
+        try:
+            names = await cleaner.request("$JS.API.STREAM.NAMES")
+            if (
+                names[0] == "MSG"
+            ):  # who may not log in without a name, or has no JetStream, has nothing to clean
+                for name in json.loads(names[4])["streams"] or ():
+                    await cleaner.request(f"$JS.API.STREAM.DELETE.{name}")
+        finally:
+            for raw_client in self._raw_clients:
+                await raw_client.close()
 
 
 async def _close_refused(client: Client) -> None:

@@ -17,8 +17,6 @@ MASKED_KEYS: Final = frozenset(
         "active",
         "client_id",
         "client_ip",
-        "git_commit",
-        "go",
         "leader",
         "nonce",
         "pause_remaining",
@@ -26,13 +24,12 @@ MASKED_KEYS: Final = frozenset(
         "server_id",
         "server_name",
         "version",
-        "xkey",
     }
 )
 """Keys whose values say which server and which run it was."""
 
-ABSENT_KEYS: Final = frozenset({"git_commit", "xkey", "go"})
-"""Keys that say how a server was built, or serve what is outside of the client's protocol: left out."""
+ABSENT_KEYS: Final = frozenset({"git_commit", "xkey", "go", "headrace", "headrace_engine"})
+"""Keys that say how a server was made, or serve what is outside of the client's protocol: left out."""
 
 PATTERNS: Final = (
     (

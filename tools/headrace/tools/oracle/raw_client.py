@@ -10,13 +10,17 @@ It hides nothing but the server's PINGs, which come at a time of the server's ch
 
 import asyncio
 import json
+from collections import deque
 from typing import Any, Final
+
+from headrace.tools import frames
 
 Frame = list[Any]
 
 TIMEOUT_S: Final = 5.0
 QUIET_S: Final = 0.15
 CLOSED: Final = "closed"
+READ_SIZE: Final = 64 * 1024
 
 
 class RawClient:
@@ -25,6 +29,8 @@ class RawClient:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
+        self._parser = frames.FrameParser()
+        self._waiting: deque[Frame] = deque()
         self.answers_pings = True
         self._inbox_count = 0
 
@@ -34,42 +40,23 @@ class RawClient:
 
     async def frame(self, timeout_s: float = TIMEOUT_S) -> Frame:
         """Give the next frame; raises TimeoutError where none comes."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                while True:
-                    frame = await self._read_frame()
-                    if frame != ["PING"] or not self.answers_pings:
-                        return frame
-                    self.send(b"PONG\r\n")
-        except (ConnectionError, asyncio.IncompleteReadError):
-            return [CLOSED]
+        async with asyncio.timeout(timeout_s):
+            while True:
+                frame = await self._next_frame()
+                if frame != ["PING"] or not self.answers_pings:
+                    return frame
+                self.send(b"PONG\r\n")
 
-    async def _read_frame(self) -> Frame:
-        line = await self._reader.readline()
-        if not line:
-            return [CLOSED]
-        text = line.rstrip(b"\r\n").decode("latin-1")
-        operation, _, rest = text.partition(" ")
-        match operation:
-            case "MSG":
-                subject, sid, reply, (size,) = _arguments(rest, sizes=1)
-                payload = await self._read_payload(size)
-                return ["MSG", subject, sid, reply, payload]
-            case "HMSG":
-                subject, sid, reply, (header_size, size) = _arguments(rest, sizes=2)
-                block = await self._read_payload(size)
-                return ["HMSG", subject, sid, reply, block[:header_size], block[header_size:]]
-            case "INFO":
-                return ["INFO", json.loads(rest)]
-            case "-ERR":
-                return ["-ERR", rest.strip("'")]
-            case _:
-                return [text]
-
-    async def _read_payload(self, size: int) -> str:
-        block = await self._reader.readexactly(size + 2)
-        assert block.endswith(b"\r\n"), f"a payload of {size} bytes is not followed by CRLF: {block[-20:]!r}"
-        return block[:-2].decode("latin-1")
+    async def _next_frame(self) -> Frame:
+        while not self._waiting:
+            try:
+                data = await self._reader.read(READ_SIZE)
+            except ConnectionError:
+                return [CLOSED]
+            if not data:
+                return [CLOSED]
+            self._waiting.extend(_listed(frame) for frame in self._parser.feed(data))
+        return self._waiting.popleft()
 
     async def frames(self, count: int, timeout_s: float = TIMEOUT_S) -> list[Frame]:
         """Give the next `count` frames, fewer where the connection ends."""
@@ -142,8 +129,17 @@ class RawClient:
             return
 
 
-def _arguments(text: str, *, sizes: int) -> tuple[str, str, str, list[int]]:
-    """Split `subject sid [reply] size...`; the reply is empty where there is none."""
-    words = text.split()
-    reply = words[2] if len(words) == 3 + sizes else ""
-    return words[0], words[1], reply, [int(word) for word in words[-sizes:]]
+def _listed(frame: frames.Frame) -> Frame:
+    """Give a frame as a transcript shows it."""
+    match frame.operation:
+        case "MSG":
+            return ["MSG", frame.subject, frame.sid, frame.reply, frame.payload.decode("latin-1")]
+        case "HMSG":
+            texts = [block.decode("latin-1") for block in (frame.headers, frame.payload)]
+            return ["HMSG", frame.subject, frame.sid, frame.reply, *texts]
+        case "INFO":
+            return ["INFO", json.loads(frame.text)]
+        case "-ERR":
+            return ["-ERR", frame.text]
+        case _:
+            return [frame.operation]
