@@ -87,7 +87,10 @@ class Consumers:
             if reason:
                 self._context.log.warning(f"consumer {stream.name} > {record.name} is offline: {reason}")
                 continue
-            stream.consumers[record.name] = self._recovered(stream, config, record)
+            consumer = self._recovered(stream, config, record)
+            stream.consumers[record.name] = consumer
+            if stream.config.retention == "workqueue":
+                stream.settle(consumer, consumer.settled_messages())
 
     def _make(self, stream: Stream, name: str, config: ConsumerConfig) -> Consumer:
         match = make_filter(config)
