@@ -6,7 +6,7 @@ moment, and after a crash at any moment, a subject's row is either as of the pos
 of the layer's, and it is known which. After a crash the log tells the layer's stretch again, and the write goes on.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -14,6 +14,7 @@ from headrace.storage.index_interface import IndexDamaged
 from headrace.storage.index_layer import Delta, Layer, as_delta
 from headrace.storage.index_root import IndexRoot
 from headrace.storage.index_rows import (
+    KEY_SIZE_MAX,
     IdRow,
     LogRow,
     SubjectRow,
@@ -58,7 +59,7 @@ class LayerWriter:
         self._layer = layer
         self.row = row
         self._place = 0
-        self._keyed: list[tuple[bytes, bytes]] | None = None
+        self._subjects: list[bytes] | None = None
         self._id_place = 0
         self._ids: list[bytes] | None = None
         self.sweep_key = sweep_key
@@ -67,10 +68,10 @@ class LayerWriter:
         """Do one transaction's worth; tell whether more is to do. An error leaves everything as it was."""
         if self.row.target is None:
             self._begin()
-        elif self._keyed is None:
-            self._keyed = self._sorted_subjects()
-        elif self._place < len(self._keyed):
-            self._write_subjects(self._keyed[self._place : self._place + STEP_COUNT])
+        elif self._subjects is None:
+            self._subjects = self._sorted_subjects()
+        elif self._place < len(self._subjects):
+            self._write_subjects(self._subjects[self._place : self._place + STEP_COUNT])
         elif self._ids is None:
             self._ids = sorted(self._layer.ids)
         elif self._id_place < len(self._ids):
@@ -98,25 +99,31 @@ class LayerWriter:
             self._root.save_log(transaction, self._stream_id, row)
         self.row = row
 
-    def _sorted_subjects(self) -> list[tuple[bytes, bytes]]:
-        """Give (key, subject) of what is still to write, in order."""
-        prefix = prefix_bytes(self.row.subject_prefix)
-        secret = self._root.secret
-        keyed = [(name_key(prefix, subject, secret), subject) for subject in self._layer.deltas]
-        keyed.sort()
+    def _sorted_subjects(self) -> list[bytes]:
+        """Give the subjects that are still to write, in the order of their keys."""
+        deltas = self._layer.deltas
         written = self.row.written_key
-        return [each for each in keyed if each[0] > written] if written else keyed
+        subjects: Iterable[bytes] = deltas
+        if written:
+            subjects = [each for each in deltas if self._key(each) > written]
+        # Without hashes the order of subjects is that of keys, and sorting them takes half the time.
+        if max(map(len, subjects), default=0) <= KEY_SIZE_MAX:
+            return sorted(subjects)
+        return sorted(subjects, key=self._key)
 
-    def _write_subjects(self, keyed: Sequence[tuple[bytes, bytes]]) -> None:
+    def _key(self, subject: bytes) -> bytes:
+        return name_key(prefix_bytes(self.row.subject_prefix), subject, self._root.secret)
+
+    def _write_subjects(self, subjects: Sequence[bytes]) -> None:
         deltas = self._layer.deltas
         with self._root.tables.write() as transaction:
             count = self.row.row_count
-            for key, subject in keyed:
-                count += self._write_subject(transaction, key, subject, deltas[subject])
-            row = replace(self.row, written_key=keyed[-1][0], row_count=count)
+            for subject in subjects:
+                count += self._write_subject(transaction, self._key(subject), subject, deltas[subject])
+            row = replace(self.row, written_key=self._key(subjects[-1]), row_count=count)
             self._root.save_log(transaction, self._stream_id, row)
         self.row = row
-        self._place += len(keyed)
+        self._place += len(subjects)
 
     def _write_subject(self, transaction: Transaction, key: bytes, subject: bytes, delta: int | Delta) -> int:
         """Bring a subject's row up to the layer; give by how much the number of rows changed."""

@@ -34,7 +34,7 @@ from headrace.storage.index_tables import Row, Table, Transaction
 
 MAP_SIZE: Final = 1 << 38 if sys.maxsize > 1 << 40 else 1 << 30
 RESIDENT_MAX: Final = 64 * 1024 * 1024
-CHECKED_EVERY: Final = 64
+CHECKED_EVERY: Final = 32
 """After so many transactions the resident part is looked at; a look costs some microseconds."""
 
 STRIKES_MAX: Final = 3

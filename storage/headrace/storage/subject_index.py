@@ -52,6 +52,9 @@ PENDING_NOTES_MAX: Final = 262_144
 """When all logs together hold more notes, smaller layers are written too."""
 
 KNOWN_MAX: Final = 16_384
+UNSETTLED_MAX: Final = 8192
+"""More unsettled subjects are settled without anybody asking, lest the one who asks has to wait."""
+
 MAX_SEQUENCE: Final = (1 << 64) - 1
 RETRY_AFTER_NS: Final = NS_PER_S
 """How long nothing is written after the disk refused."""
@@ -193,6 +196,10 @@ class SubjectIndex:
         now_ns = self._clock.monotonic_ns()
         if now_ns < self._retry_ns:
             return False
+        while len(self._unsettled) > UNSETTLED_MAX:
+            self._settle(PAGE)
+            if self._clock.monotonic_ns() >= now_ns + budget_ns // 2:
+                break
         try:
             return self._write(now_ns + budget_ns, urge=urge) or self._root.sweep()
         except IndexUnwritable:
@@ -408,7 +415,7 @@ class SubjectIndex:
         if self._resumed is not None:
             self._end_resumed()
         view = self._view(transaction, subject)
-        known = self._settle_one(subject, view)
+        known = self._settle_one(subject, view.count)
         if known.count:
             known.first = known.first or view.first(known.floor)
             known.last = known.last or view.last(MAX_SEQUENCE)
@@ -419,26 +426,44 @@ class SubjectIndex:
             known.floor = known.first
         return known
 
-    def _settle(self) -> None:
-        """Find out of all unsettled subjects whether they came or went."""
+    def _settle(self, count_max: int = 0) -> None:
+        """Find out of unsettled subjects whether they came or went; of `count_max`, or (0) of all."""
         if self._resumed is not None:
             self._end_resumed()
         if self._unsettled:
+            subjects = sorted(islice(self._unsettled, count_max) if count_max else self._unsettled)
             with self._root.tables.read() as transaction:
-                for subject in list(self._unsettled):
-                    self._settle_one(subject, self._view(transaction, subject))
+                for subject in subjects:
+                    self._settle_one(subject, self._count(transaction, subject))
 
-    def _settle_one(self, subject: bytes, view: SubjectView) -> Known:
+    def _count(self, transaction: Transaction, subject: bytes) -> int:
+        """Count a subject's messages: what `_view` does, without looking at them."""
+        key = self._key(subject)
+        value = transaction.get(Table.SUBJECTS, key)
+        count = 0
+        if value is not None:
+            row = parse_subject(key, unseal(key, value))
+            count = row.total if row.subject == subject else 0
+        for layer in self._layers_above(key):
+            if layer.is_cleared:
+                count = 0
+            delta = layer.deltas.get(subject)
+            if delta is not None:
+                count += 1 if isinstance(delta, int) else delta.net
+        return count
+
+    def _settle_one(self, subject: bytes, count: int) -> Known:
+        """Take note that a subject has `count` messages now."""
         net = self._unsettled.pop(subject, None)
         if net is not None:
-            self._subject_count += (view.count > 0) - (view.count - net > 0)
+            self._subject_count += (count > 0) - (count - net > 0)
         known = self._known.get(subject)
         if known is None:
-            if view.count < 0:
+            if count < 0:
                 raise IndexDamaged("a subject of the index lost more messages than it had; it is rebuilt")
             if len(self._known) >= KNOWN_MAX:
                 self._known.clear()
-            known = self._known[subject] = Known(view.count)
+            known = self._known[subject] = Known(count)
         return known
 
     def _states(self, match: Matcher | None, after: bytes) -> Iterator[SubjectState]:
