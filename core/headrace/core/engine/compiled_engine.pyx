@@ -40,6 +40,27 @@ from headrace.core.engine.plain_connection import NEVER, PlainConnection
 from headrace.core.routing.entries import SinkEntry
 
 
+cdef extern from *:
+    """
+    #if defined(__GLIBC__)
+    #include <malloc.h>
+    #endif
+
+    /* Chunks and blocks of some 100 KiB come and go many times in a millisecond. Left alone, the C library gives their
+       pages back to the system each time, and takes them again fault by fault. */
+    static void headrace_keep_freed_pages(int trim_size, int map_size) {
+    #if defined(__GLIBC__)
+        mallopt(M_TRIM_THRESHOLD, trim_size);
+        mallopt(M_MMAP_THRESHOLD, map_size);
+    #else
+        (void)trim_size;
+        (void)map_size;
+    #endif
+    }
+    """
+    void headrace_keep_freed_pages(int trim_size, int map_size)
+
+
 cdef enum:
     BLOCK_SIZE = 128 * 1024     # output is handed over when so much has gathered: it then still lies in the cache
     BUFFER_SIZE_MIN = 2 * 1024
@@ -47,6 +68,8 @@ cdef enum:
     CACHE_SIZE_MIN = 64         # slots of a route cache, a power of two
     CACHE_SIZE_MAX = 16 * 1024
     TARGETS_MAX = 4096          # of one fast route; wider fan-outs are copied by the plain engine
+    TRIM_SIZE = 8 * 1024 * 1024 # freed memory that the process keeps
+    MAP_SIZE = 1024 * 1024      # allocations from here on are given back at once
 
 cdef enum Reading:
     COMPLETE
@@ -1038,6 +1061,7 @@ class CompiledEngine(PlainEngine):
 
     def __init__(self, setup):
         super().__init__(setup)
+        headrace_keep_freed_pages(TRIM_SIZE, MAP_SIZE)
         self._fast = FastPath(self._reader, self._delivery, self._subscriptions, setup.no_fast_producer_stall)
 
     def open(self, transport, connection_id):
