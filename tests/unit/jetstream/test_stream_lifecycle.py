@@ -117,7 +117,10 @@ def test_creating_another_stream_of_the_same_name_is_refused(world: World) -> No
         ({"mirror": {"name": "O"}}, (10052, "mirror is not supported by this server version")),
         ({"sources": [{"name": "O"}]}, (10052, "sources is not supported by this server version")),
         ({"compression": "s2"}, (10052, "s2 compression is not supported by this server version")),
-        ({"allow_msg_ttl": True}, (10052, "allow_msg_ttl is not supported by this server version")),
+        (
+            {"subject_delete_marker_ttl": 10**9},
+            (10052, "subject_delete_marker_ttl is not supported by this server version"),
+        ),
         ({"subject_delete_marker_ttl": 1}, (10052, "subject delete marker TTL must be at least 1 second")),
         ({"metadata": {"k": "v" * 131072}}, (10052, "stream metadata exceeds maximum size of 131072 bytes")),
         ({"pedantic": True, "max_msgs": -5}, (10157, "pedantic mode: max_msgs must be set to -1")),
@@ -185,6 +188,7 @@ def test_an_update_that_drops_a_subject_keeps_its_messages_and_takes_no_more(wor
         ),
         ({"deny_delete": True}, {}, "stream configuration update can not cancel deny message deletes"),
         ({"deny_purge": True}, {}, "stream configuration update can not cancel deny purge"),
+        ({"allow_msg_ttl": True}, {}, "message TTL status can not be disabled"),
     ],
 )
 def test_some_settings_can_not_be_changed(

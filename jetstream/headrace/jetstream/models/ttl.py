@@ -8,18 +8,22 @@ from typing import Final
 from headrace.core.base.clock import NS_PER_S
 from headrace.jetstream.consumers.durations import parse_duration
 
+FOREVER: Final = -1
+"""The TTL of a message that no age limit ends."""
+
 SIZE_MAX: Final = 64
 """No duration is longer."""
 
+SECONDS_MAX: Final = (2**63 - 1) // NS_PER_S
 
-def is_ttl(value: bytes) -> bool:
-    """Tell whether a header's value is a TTL: `never`, seconds, or a duration of a second at least."""
+
+def parse_ttl(value: bytes) -> int | None:
+    """Give a TTL in whole seconds, `FOREVER` for `never`, or None for what is no TTL of a second at least."""
     text = value.decode("utf-8", "replace")
     if len(text) > SIZE_MAX:
-        return False
+        return None
     if text.lower() == "never":
-        return True
-    if text.isdigit() and text.isascii():
-        return int(text) >= 1
-    duration_ns = parse_duration(text)
-    return duration_ns is not None and duration_ns >= NS_PER_S
+        return FOREVER
+    is_number = text.isdigit() and text.isascii()
+    seconds = int(text) if is_number else (parse_duration(text) or 0) // NS_PER_S
+    return seconds if 1 <= seconds <= SECONDS_MAX else None

@@ -11,14 +11,16 @@ What an append causes, an older message of a full subject or the front of a full
 Source: the streams reference, sections 5 and 6.
 """
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from headrace.core.base.clock import NS_PER_S
 from headrace.core.base.message import Message
 from headrace.core.subject import is_valid
 from headrace.jetstream import error_table
 from headrace.jetstream.errors import ApiError
 from headrace.jetstream.filters import SubjectFilter
-from headrace.jetstream.models.ttl import is_ttl
+from headrace.jetstream.models.ttl import FOREVER, parse_ttl
 from headrace.jetstream.streams.publish_headers import NO_WISHES, Wishes, parse_wishes, without_status
 from headrace.storage.accounting import file_size, memory_size
 from headrace.storage.interface import NO_EFFECT, DiskFull, Effect, Entry, LogFenced, StorageError
@@ -73,6 +75,7 @@ class Intake:
         self._subjects: set[bytes] = set()
         self._message_ids: dict[bytes, int] = {}
         self._evicted: dict[int, bytes] = {}
+        self._ends: list[tuple[int, bytes, int]] = []
         self._first_waiting_answer = 0
         self._accounted = stream.accounted_size
         self._refresh()
@@ -103,10 +106,10 @@ class Intake:
 
     def finish(self) -> None:
         """Let go what waits."""
-        try:
+        with suppress(DiskFull, LogFenced):  # every answer concerned says so already
             self._flush()
-        except (DiskFull, LogFenced):
-            return  # every answer concerned says so already
+        for sequence, subject, end_ns in self._ends:
+            self._stream.end_at(sequence, subject, end_ns)
 
     # the order of checks
 
@@ -129,9 +132,15 @@ class Intake:
             self._check_last_message_id(wishes)
             rollup = self._checked_rollup(wishes)
         self._check_sizes(block, payload)
-        if wishes.ttl is not None and not is_ttl(wishes.ttl):
-            raise ApiError(error_table.MESSAGE_TTL_INVALID)
-        return self._store(subject, without_status(block), payload, wishes.message_id, rollup)
+        ttl = None
+        if wishes.ttl is not None:
+            ttl = parse_ttl(wishes.ttl)
+            if ttl is None:
+                raise ApiError(error_table.MESSAGE_TTL_INVALID)
+        sequence = self._store(subject, without_status(block), payload, wishes.message_id, rollup)
+        if ttl is not None and ttl != FOREVER:
+            self._ends.append((sequence, subject, self._now_ns + ttl * NS_PER_S))
+        return sequence
 
     def _check_absent_features(self, wishes: Wishes) -> None:
         """Refuse what no stream of this version can have switched on."""
@@ -143,7 +152,7 @@ class Intake:
     def _check_expectations(self, subject: bytes, wishes: Wishes) -> None:
         if wishes.expected_stream is not None and wishes.expected_stream != self._config.name.encode():
             raise ApiError(error_table.STREAM_NOT_MATCH)
-        if wishes.ttl is not None and is_ttl(wishes.ttl):
+        if wishes.ttl is not None and not self._config.allow_msg_ttl and parse_ttl(wishes.ttl) is not None:
             raise ApiError(error_table.MESSAGE_TTL_DISABLED)
         wanted = wishes.expected_last_subject_sequence
         if wanted is not None:
@@ -321,6 +330,8 @@ class Intake:
             answer = self.answers[index]
             if answer.refusal is None or answer.refusal.kind == error_table.STREAM_WRONG_LAST_SEQUENCE:
                 self.answers[index] = Answer(answer.reply, refusal)
+        last = self._log.head.last_sequence
+        self._ends = [end for end in self._ends if end[0] <= last]
         self._message_ids.clear()
         self._stream.last_message_id = None
 

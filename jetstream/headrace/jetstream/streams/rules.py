@@ -175,7 +175,7 @@ def _check_supported(config: StreamConfig) -> None:
         "subject_transform": config.subject_transform is not None,
         "republish": config.republish is not None,
         "s2 compression": config.compression == "s2",
-        "allow_msg_ttl": config.allow_msg_ttl,
+        "subject_delete_marker_ttl": config.subject_delete_marker_ttl > 0,
         "allow_msg_counter": config.allow_msg_counter,
         "allow_atomic": config.allow_atomic,
         "allow_batched": config.allow_batched,
@@ -208,3 +208,5 @@ def check_update(old: StreamConfig, new: StreamConfig) -> None:
         raise invalid("stream configuration update can not cancel deny message deletes")
     if old.deny_purge and not new.deny_purge:
         raise invalid("stream configuration update can not cancel deny purge")
+    if old.allow_msg_ttl and not new.allow_msg_ttl:
+        raise invalid("message TTL status can not be disabled")

@@ -86,7 +86,7 @@ class Stream:
     def open(self) -> None:
         """Begin to take messages and to serve them. The log is as recovered, and its consumers are attached."""
         try:
-            self._expiry.sweep()
+            self._expiry.open()
             if self._evict_front():
                 self.tell_purged()
             for consumer in self.consumers.values():
@@ -180,6 +180,10 @@ class Stream:
             self.context.store.after_sync(callback)
 
     # removals
+
+    def end_at(self, sequence: int, subject: bytes, end_ns: int) -> None:
+        """A message that was appended has a TTL: it goes at this time."""
+        self._expiry.add(sequence, subject, end_ns)
 
     def settle(self, consumer: AttachedConsumer, ranges: Sequence[tuple[int, int]]) -> None:  # noqa: ARG002
         """A consumer needs the messages of these inclusive ranges no more: remove what retention says.
