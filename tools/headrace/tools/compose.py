@@ -6,7 +6,7 @@ store in memory and connections without sockets. What a configuration does not u
 
 import logging
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from headrace.core.base.chance import Chance, fresh_seed
@@ -44,20 +44,27 @@ class Composition:
     @property
     def jetstream_view(self) -> "JetStreamView | None":
         """JetStream as monitoring sees it."""
-        return None
+        if self.jetstream is None:
+            return None
+        from headrace.tools.monitored_jetstream import MonitoredJetStream  # noqa: PLC0415  (only with JetStream)
+
+        return MonitoredJetStream(self.jetstream)
 
     def close(self) -> None:
         """End in the order that keeps promises.
 
-        Nothing more is read; what was accepted is synced and acknowledged; then the clients are let go.
+        Nothing more is read; what was accepted is synced and acknowledged; then the clients are let go. They are let
+        go too when the store fails at that; its StorageError comes out then.
         """
         for session in self.broker.sessions:
             session.hold()
-        if self.jetstream is not None:
-            self.jetstream.close()
-        if self.store is not None:
-            self.store.close()
-        self.broker.shutdown()
+        try:
+            if self.jetstream is not None:
+                self.jetstream.close()
+            if self.store is not None:
+                self.store.close()
+        finally:
+            self.broker.shutdown()
 
 
 def compose(
@@ -122,7 +129,7 @@ def _with_jetstream(broker: Broker, store: "Store", options: JetStreamOptions, p
         scheduler=broker.scheduler,
         deadlines=broker.deadlines,
         chance=broker.chance,
-        options=options,
+        options=replace(options, store_dir=path or options.store_dir),
         accounts=jetstream_accounts(broker.options),
         system_account=broker.options.system_account,
         server_name=broker.name,
@@ -157,9 +164,8 @@ def prepare_store_dir(store_dir: str) -> str:
 def _opened_store(
     options: JetStreamOptions, scheduler: Scheduler, chance: Chance, log: logging.Logger
 ) -> "tuple[str, Store]":
-    from headrace.storage.store import open_store  # noqa: PLC0415
-
     from headrace.storage.interface import StorageError  # noqa: PLC0415  (only where JetStream is on)
+    from headrace.storage.store import open_store  # noqa: PLC0415
 
     if not options.store_dir:
         log.warning(

@@ -16,7 +16,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from headrace.core.base.engine_choice import ENGINE
 from headrace.core.errors import ConfigError
@@ -158,6 +158,7 @@ def _loop_factory() -> LoopFactory:
 async def _run(program: str, options: ServerOptions, log: logging.Logger, digest: str) -> int:
     server = Server(options, log=log, config_digest=digest)
     _handle_signals(server, log)
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: _log_bug(log, context))
     ports_file = PortsFile(options.ports_file_dir, program, os.getpid()) if options.ports_file_dir else None
     try:
         if options.pid_file:
@@ -176,7 +177,13 @@ async def _run(program: str, options: ServerOptions, log: logging.Logger, digest
     await server.wait_stopped()
     if ports_file is not None:
         ports_file.remove()
-    return 0
+    return server.exit_code
+
+
+def _log_bug(log: logging.Logger, context: dict[str, Any]) -> None:
+    """Log what no code of ours caught: a bug. The loop has closed the connection concerned, and goes on."""
+    error = context.get("exception")
+    log.error("Internal error: %s", context.get("message"), exc_info=error)
 
 
 def _handle_signals(server: Server, log: logging.Logger) -> None:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 from headrace.core.base.chance import Chance
 from headrace.core.base.clock import LoopScheduler
+from headrace.core.base.errors import HeadraceError
 from headrace.core.config.values import format_address
 from headrace.core.engine.interface import Transport
 from headrace.core.log import make_logger
@@ -57,7 +58,7 @@ class _MonitorListener:
 
 
 class Server:
-    """One server on this machine's network."""
+    """One server on this machine's network. `exit_code` says, after the stop, how it went."""
 
     def __init__(
         self,
@@ -74,6 +75,7 @@ class Server:
         self._composition: Composition | None = None
         self._clients: TcpListener | None = None
         self._monitoring: _MonitorListener | None = None
+        self.exit_code = 0
         self._lame_duck: asyncio.Task[None] | None = None
         self._stopping: asyncio.Task[None] | None = None
         self._stopped = asyncio.Event()
@@ -222,6 +224,9 @@ class Server:
                 transports = [session.connection.transport for session in self._composition.broker.sessions]
                 self._composition.close()
                 await _flushed(transports)
+        except HeadraceError as error:
+            self.exit_code = 1
+            self.log.error("The store did not close as it should: %s", error)  # noqa: TRY400  (no place in our code)
         finally:
             self._stopped.set()
         if self._clients is not None:
