@@ -121,11 +121,15 @@ def parse_file_header(data: bytes, path: str) -> FileHeader:
         copy = data[start : start + _COPY_SIZE]
         if len(copy) < _COPY_SIZE or crc32(copy[:-4]) != int.from_bytes(copy[-4:], "little"):
             continue
-        magic, version, kind, _, _, salt, stream_id, subject, created_ns, capacity, _ = _FILE_HEADER.unpack_from(copy)
+        magic, version, kind, _, _, salt, stream_id, subject, created_ns, capacity, _ = (
+            _FILE_HEADER.unpack_from(copy)
+        )
         if magic != MAGIC:
             continue
         if version > FORMAT_VERSION:
-            raise NewerFormat(f"{path} has storage format {version}, this version reads up to {FORMAT_VERSION}")
+            raise NewerFormat(
+                f"{path} has storage format {version}, this version reads up to {FORMAT_VERSION}"
+            )
         return FileHeader(FileKind(kind), salt, stream_id, subject, created_ns, capacity)
     raise HeaderUnreadable(f"{path}: neither copy of the file's header can be read")
 

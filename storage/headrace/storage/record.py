@@ -308,6 +308,11 @@ def parse_header(data: bytes, position: int, guard: int) -> Header:
     return header
 
 
+def parse_header_unchecked(data: bytes) -> Header:
+    """Read the fields of a header that does not check, for a guess. Raises struct.error."""
+    return Header._make(_WHOLE_HEADER.unpack_from(data))
+
+
 def check_body(header: Header, body: bytes) -> None:
     """Make sure that `body`, with its padding, is the header's. Raises RecordInvalid."""
     if len(body) != header.end - HEADER_SIZE:

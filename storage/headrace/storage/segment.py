@@ -11,7 +11,6 @@ sequence was skipped, the place follows from the sequence alone.
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterator
 from typing import Final
 
 from headrace.storage.framing import FILE_HEADER_SIZE
@@ -21,7 +20,8 @@ SEGMENT_SIZE_MAX: Final = 64 * 1024 * 1024
 RESERVED_SIZE: Final = 256
 """Room kept at a segment's end for its last marks."""
 
-_FULL: Final = b"\xff" * 64
+_FULL: Final = bytearray(b"\xff" * 64)
+_EMPTY: Final = bytearray(64)
 
 
 def segment_name(first: int, salt: int) -> str:
@@ -183,10 +183,30 @@ class Segment:
                 place += (free & -free).bit_length() - 1
         return min(place, count)
 
-    def gone_places(self) -> Iterator[int]:
-        """Give every place that has its bit."""
-        for byte, bits in enumerate(self.gone or b""):
-            if bits:
-                for bit in range(8):
-                    if bits >> bit & 1:
-                        yield (byte << 3) + bit
+    def next_gone_place(self, place: int) -> int:
+        """Give the first place at or above `place` that has its bit; the count of messages where there is none."""
+        gone = self.gone
+        count = self.records
+        if gone is None:
+            return count
+        byte = place >> 3
+        size = len(gone)
+        if byte >= size:
+            return count
+        taken = gone[byte] & (0xFF << (place & 7)) & 0xFF
+        if not taken:
+            byte += 1
+            while byte < size and gone[byte : byte + 64] == _EMPTY:
+                byte += 64
+            while byte < size and not gone[byte]:
+                byte += 1
+            if byte >= size:
+                return count
+            taken = gone[byte]
+        return min((byte << 3) + (taken & -taken).bit_length() - 1, count)
+
+    def count_gone(self, place: int) -> int:
+        """Count the places at or above `place` that have their bit."""
+        if self.gone is None:
+            return 0
+        return (int.from_bytes(self.gone[place >> 3 :], "little") >> (place & 7)).bit_count()

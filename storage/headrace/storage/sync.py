@@ -12,6 +12,7 @@ finish, where a plain thread waits for the lock each time that it returns from t
 stop the loop. They run one after the other, in order.
 """
 
+import contextlib
 import os
 import queue
 import sys
@@ -65,18 +66,14 @@ class Wake:
 
     def signal(self) -> None:
         """Make `read_handle` readable. From any thread."""
-        try:
+        with contextlib.suppress(BlockingIOError):  # It is readable already.
             os.write(self.write_handle, (1).to_bytes(WAKE_SIZE, sys.byteorder))
-        except BlockingIOError:
-            pass  # It is readable already.
 
     def clear(self) -> None:
         """Make it unreadable again."""
-        try:
+        with contextlib.suppress(BlockingIOError):
             while os.read(self.read_handle, 512) and self.read_handle != self.write_handle:
                 pass
-        except BlockingIOError:
-            pass
 
     def close(self) -> None:
         os.close(self.read_handle)
@@ -169,7 +166,9 @@ class Errands:
         self._scheduler = scheduler
         self._wake = wake
         self._thread: threading.Thread | None = None
-        self._asked: queue.SimpleQueue[tuple[Errand, Callable[[OSError | None], None]] | None] = queue.SimpleQueue()
+        self._asked: queue.SimpleQueue[tuple[Errand, Callable[[OSError | None], None]] | None] = (
+            queue.SimpleQueue()
+        )
         self._done: deque[tuple[Callable[[OSError | None], None], OSError | None]] = deque()
 
     def run(self, errand: Errand, then: Callable[[OSError | None], None]) -> None:

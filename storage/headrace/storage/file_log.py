@@ -1,0 +1,694 @@
+"""One stream on disk: the log that JetStream holds.
+
+Theory of operation. A change is checked for room, encoded, and applied to `Contents`, all within the call; so the
+*appended* state is visible at once. Its bytes wait in a tail (messages) or in the state log (everything else) until
+the group commit takes them (`hand_over`) and reports them written (`on_committed`): then they are *durable*. A failed
+write or sync fences the log: nothing is written any more, reads go on.
+
+Order within a turn does not matter to a crash: all operations of a turn are in one record of the state log, and a
+message record carries all that its append removes. Between the two files a crash may keep the newer part of either;
+both are replayed by `recovery.py`, which needs no more than that every removal names its sequences.
+
+Checkpoints bound that replay. What holds at a cycle's boundary is captured when the cycle is gathered, and written
+when the cycle is durable and the index has followed; so a checkpoint never counts what a crash could take away.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any, Final
+
+from headrace.core.base.chance import Chance
+from headrace.core.base.clock import NS_PER_MS, NS_PER_S, Clock
+from headrace.core.base.message import Batch, View
+from headrace.storage.accounting import file_size
+from headrace.storage.codec import encode_batch
+from headrace.storage.commit import GroupCommit, Handover
+from headrace.storage.contents import Contents
+from headrace.storage.files import Files
+from headrace.storage.framing import FileHeader, FileKind, fresh_salt
+from headrace.storage.index_interface import Position
+from headrace.storage.interface import (
+    NO_EFFECT,
+    ConsumerRecord,
+    Effect,
+    Entry,
+    Head,
+    LogFenced,
+    Matcher,
+    Register,
+    RegisterChange,
+    Scan,
+    StorageError,
+    SubjectState,
+)
+from headrace.storage.log_reads import LogReads
+from headrace.storage.record import (
+    RECORD_SIZE_MAX,
+    SEQUENCE_MAX,
+    SUBJECT_SIZE_MAX,
+    Extras,
+    RecordType,
+    encode_message,
+    encode_skip,
+    merged,
+    message_size,
+    pack_ranges,
+)
+from headrace.storage.registers import apply_change, copy_register
+from headrace.storage.segment import Segment
+from headrace.storage.segment_writer import SegmentWriter
+from headrace.storage.segments import Place
+from headrace.storage.snapshot import Capture, capture, snapshot_records
+from headrace.storage.state import DamagedPlace, Lost, Operation
+from headrace.storage.state_log import Generation, StateLog, state_name, write_generation
+from headrace.storage.sync import Errand, Errands, Write
+
+CHECKPOINT_SIZE: Final = 32 * 1024 * 1024
+CHECKPOINT_COUNT: Final = 50_000
+"""After so many bytes, or records and removals, the next cycle is captured: what a start has to replay at most."""
+
+INDEX_BUDGET_NS: Final = 2 * NS_PER_MS
+RECORD_OVERHEAD: Final = 51
+"""A record's header and the most that its padding takes."""
+
+EVICTED_SIZE_MAX: Final = 11
+"""What one evicted sequence takes at most, with its share of the field's size."""
+
+MESSAGE_ID_WINDOW_NS: Final = 120 * NS_PER_S
+
+
+class FileLog:
+    """A stream's log in a folder of its own."""
+
+    def __init__(
+        self,
+        *,
+        files: Files,
+        clock: Clock,
+        chance: Chance,
+        errands: Errands,
+        commit: GroupCommit,
+        folder: str,
+        stream_id: int,
+        config: dict[str, Any],
+        created_ns: int,
+        first: int,
+        consumers: dict[str, ConsumerRecord],
+        contents: Contents,
+        writer: SegmentWriter,
+        state: StateLog,
+        damage: list[DamagedPlace],
+    ) -> None:
+        self._files = files
+        self._clock = clock
+        self._chance = chance
+        self._errands = errands
+        self._commit = commit
+        self._folder = folder
+        self._stream_id = stream_id
+        self._config = config
+        self._created_ns = created_ns
+        self._first_at_creation = first
+        self._consumers = consumers
+        self._contents = contents
+        self._writer = writer
+        self._state = state
+        self._reads = LogReads(contents, on_corrupt=self._on_corrupt, rebuild_index=self.rebuild_index)
+        self._fenced = ""
+        self._is_touched = False
+        self._head: Head | None = None
+        self._durable = Position(contents.last, state.change)
+        self._flying = self._durable
+        self._captured: Capture | None = None
+        self._captured_at = (contents.last, 0)
+        self._removed_since_capture = 0
+        self._written_since_capture = 0
+        self._dropping: list[str] = []
+        self._drops_flying: list[str] = []
+        self._next_generation: Generation | None = None
+        self._has_index_work = False
+        self._known_ids: list[tuple[bytes, int, int]] = []
+        self.damage = damage
+        self.message_id_window_ns = MESSAGE_ID_WINDOW_NS
+        """How long a message id is kept after its message's segment was dropped."""
+        self.is_relaxed = False
+        """Whether this log's answers wait for the write alone."""
+        writer.durable_to = contents.last
+
+    # ---- what it is
+
+    @property
+    def stream_id(self) -> int:
+        return self._stream_id
+
+    @property
+    def folder(self) -> str:
+        """Where its files are."""
+        return self._folder
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return self._config
+
+    @property
+    def created_ns(self) -> int:
+        return self._created_ns
+
+    @property
+    def head(self) -> Head:
+        head = self._head
+        if head is None:
+            contents = self._contents
+            count = contents.messages
+            first, last = contents.first, contents.last
+            head = self._head = Head(
+                messages=count,
+                size=contents.size,
+                first_sequence=first if last else 0,
+                first_time_ns=self._reads.time_of(first) if count else 0,
+                last_sequence=last,
+                last_time_ns=contents.last_time_ns,
+                subject_count=self._reads.subject_count(),
+                deleted_count=last - first + 1 - count,
+                lost=tuple((each.first, each.last) for each in contents.lost),
+            )
+        return head
+
+    @property
+    def durable_sequence(self) -> int:
+        return self._durable.sequence
+
+    @property
+    def fenced(self) -> str:
+        return self._fenced
+
+    # ---- changes
+
+    def append(self, entries: Sequence[Entry]) -> int:
+        self._begin_change()
+        contents = self._contents
+        first = contents.last + 1
+        size = sum(map(self._size_at_most, entries)) + EVICTED_SIZE_MAX * len(entries) * self._subject_rules(
+            entries
+        )
+        self._writer.reserve(size, first)
+        for entry in entries:
+            self._append(entry)
+        self._written_since_capture += size
+        self._commit.note(self, sync=not self.is_relaxed)
+        return first
+
+    def append_batch(self, batch: Batch, time_ns: int) -> int:
+        self._begin_change()
+        contents = self._contents
+        first = contents.last + 1
+        size = batch.size + RECORD_OVERHEAD * len(batch)
+        subjects = [message.subject for message in batch]
+        if max(map(len, subjects)) > SUBJECT_SIZE_MAX:
+            raise StorageError(f"a subject is longer than {SUBJECT_SIZE_MAX} bytes")
+        segment = self._writer.reserve(size, first)
+        offsets = segment.offsets
+        assert offsets is not None, "the segment that is written to has its offsets"
+        offsets.expect(first)
+        data, count, accounted = encode_batch(
+            batch,
+            0,
+            salt=segment.salt,
+            offset=segment.used,
+            limit=segment.used + segment.room,
+            sequence=first,
+            time_ns=time_ns,
+            offsets=offsets.units,
+        )
+        assert count == len(subjects), "room was reserved for all of them"
+        self._writer.add(data)
+        contents.appended_batch(segment, count=count, time_ns=time_ns, subjects=subjects, size=accounted)
+        self._written_since_capture += len(data)
+        self._commit.note(self, sync=not self.is_relaxed)
+        return first
+
+    def skip(self, last_sequence: int, time_ns: int) -> None:
+        self._begin_change()
+        if last_sequence > self._contents.last:
+            self._skip(last_sequence, time_ns)
+
+    def remove(self, ranges: Sequence[tuple[int, int]], *, secure: bool = False) -> int:
+        self._begin_change()
+        contents = self._contents
+        wanted = merged_ranges(ranges)
+        ahead = 0
+        if wanted and wanted[-1][1] > contents.last:
+            # Only a range that takes in all that is there reaches beyond the end.
+            if wanted[-1][0] <= contents.first:
+                ahead = wanted[-1][1]
+            wanted = [(first, min(last, contents.last)) for first, last in wanted if first <= contents.last]
+        if ahead:
+            self._writer.reserve(RECORD_OVERHEAD + 8, contents.last + 1)
+        return self._remove(wanted, secure=secure, ahead=ahead)
+
+    def remove_subjects(self, match: Matcher, *, below: int = 0, keep: int = 0) -> int:
+        self._begin_change()
+        stop = below or self._contents.last + 1
+        doomed: list[int] = []
+        for state in self._reads.subjects(match, after=b"", count_max=0):
+            if state.first_sequence < stop:
+                doomed.extend(each for each in self._reads.sequences(state.subject) if each < stop)
+        doomed.sort()
+        if keep:
+            del doomed[-keep:]
+        return self._remove(merged(doomed), secure=False, ahead=0) if doomed else 0
+
+    def save_config(self, config: dict[str, Any]) -> None:
+        self._record([["config", config]], sync=True)
+        self._config = config
+
+    def save_consumer(
+        self, name: str, config: dict[str, Any], created_ns: int, register: Register | None
+    ) -> None:
+        held = self._consumers.get(name)
+        operations: list[Operation] = [["consumer", name, config, created_ns]]
+        if register is not None:
+            if held is not None:
+                operations.insert(0, ["forget", name])
+            puts = {sequence: list(row) for sequence, row in register.rows.items()}
+            operations.append(["register", name, dict(register.numbers), [], puts])
+        self._record(operations, sync=True)
+        kept = held.register if register is None and held is not None else copy_register(register)
+        self._consumers[name] = ConsumerRecord(name, config, created_ns, kept)
+
+    def delete_consumer(self, name: str) -> None:
+        if name in self._consumers:
+            self._record([["forget", name]], sync=True)
+            del self._consumers[name]
+
+    def change_register(self, name: str, change: RegisterChange, *, sync: bool) -> None:
+        puts = {sequence: list(row) for sequence, row in change.puts.items()}
+        drops = [list(each) for each in change.drops]
+        self._record([["register", name, dict(change.numbers), drops, puts]], sync=sync)
+        apply_change(self._consumers[name].register, change)
+
+    def consumers(self) -> Mapping[str, ConsumerRecord]:
+        return self._consumers
+
+    # ---- reads
+
+    def get(self, sequence: int) -> View | None:
+        return self._reads.get(sequence)
+
+    def scan(
+        self,
+        start: int,
+        stop: int,
+        match: Matcher | None,
+        *,
+        messages_max: int,
+        size_max: int,
+        steps_max: int = 20_000,
+    ) -> Scan:
+        return self._reads.scan(
+            start, stop, match, messages_max=messages_max, size_max=size_max, steps_max=steps_max
+        )
+
+    def size_of(self, sequence: int) -> int:
+        return self._reads.size_of(sequence)
+
+    def next_sequence(self, sequence: int) -> int:
+        return self._reads.next_sequence(sequence)
+
+    def sequence_at(self, time_ns: int) -> int:
+        return self._reads.sequence_at(time_ns)
+
+    def deleted(self) -> Iterable[tuple[int, int]]:
+        return self._reads.deleted()
+
+    def subject(self, subject: bytes) -> SubjectState | None:
+        return self._reads.subject(subject)
+
+    def subjects(
+        self, match: Matcher | None, *, after: bytes = b"", count_max: int = 0
+    ) -> list[SubjectState]:
+        return self._reads.subjects(match, after=after, count_max=count_max)
+
+    def last_matching(self, match: Matcher, *, at_most: int = 0) -> View | None:
+        return self._reads.last_matching(match, at_most)
+
+    def count_matching(self, match: Matcher | None, start: int) -> int:
+        return self._reads.count_matching(match, start)
+
+    def find_message_id(self, message_id: bytes, since_ns: int) -> int | None:
+        return self._reads.find_message_id(message_id, since_ns)
+
+    # ---- what the group commit asks and tells
+
+    def hand_over(self, *, sync: bool) -> Handover:
+        """Give what has gathered since the last time."""
+        contents, state = self._contents, self._state
+        self._flying = Position(contents.last, state.change)
+        contents.index.mark(self._flying)
+        before, writes = self._writer.hand_over()
+        all_writes: list[Write] = list(writes)
+        synced = sync and not self.is_relaxed
+        syncs = [handle for handle, _, _ in writes] if synced else []
+        wants_sync = state.wants_sync
+        written = state.hand_over(self._clock.now_ns())
+        if written is not None:
+            all_writes.append(written)
+            if (wants_sync and sync) or self._dropping:
+                syncs.append(written[0])
+        self._drops_flying, self._dropping = self._dropping, []
+        if self._captured is None and self._is_capture_due():
+            self._capture()
+        return Handover(before, all_writes, list(dict.fromkeys(syncs)), self._generation_errand())
+
+    def on_committed(self) -> None:
+        """What was handed over is durable."""
+        self._durable = self._flying
+        self._writer.durable_to = self._durable.sequence
+        self._writer.on_written()
+        self._writer.prepare_spare()
+        self._finish_drops()
+        self.follow(INDEX_BUDGET_NS)
+
+    def on_followed(self, error: OSError | None) -> None:
+        """The next generation of the state log is on disk, or could not be written."""
+        generation, self._next_generation = self._next_generation, None
+        if error is not None or generation is None:
+            self._state.postpone_generation()
+            return
+        before = self._state.generation
+        self._state.switch(generation)
+        self._files.close(before.handle)
+        self._errands.run(
+            partial(_remove_old_generation, self._files, self._folder, generation.number), _ignore
+        )
+
+    def fence(self, reason: str) -> None:
+        """Write nothing any more."""
+        if not self._fenced:
+            self._fenced = reason
+
+    def follow(self, budget_ns: int) -> bool:
+        """Let the index follow what is durable; tell whether more is to do."""
+        self._has_index_work = self._contents.index.advance(self._durable, budget_ns)
+        if not self._has_index_work:
+            self._write_checkpoint()
+        return self._has_index_work
+
+    @property
+    def has_index_work(self) -> bool:
+        """Whether the index lags behind what is durable."""
+        return self._has_index_work
+
+    def settle(self) -> None:
+        """The stream is idle: say on disk what is durable, without asking for a sync."""
+        if self._fenced or self._writer.is_dirty or self._writer.marked_to >= self._durable.sequence:
+            return
+        if self._writer.current is not None and self._contents.last == self._durable.sequence:
+            self._writer.mark(RecordType.SETTLE, self._contents.last)
+            self._commit.note(self, sync=False)
+
+    def note_opened(self, operations: list[Operation]) -> None:
+        """The log was opened after an unclean stop, which found what these operations say."""
+        try:
+            self._record(operations, sync=True)
+        except StorageError as error:
+            self.fence(str(error))
+
+    def prepare_close(self) -> None:
+        """All is durable: add the close marks, for one more commit."""
+        if self._fenced or not self._is_touched:
+            return
+        contents, segment = self._contents, self._writer.current
+        self._writer.mark(RecordType.CLOSE, contents.last)
+        self._capture()
+        operations = [] if self._captured is None else self._captured.operations
+        self._captured = None
+        name, used = ("", 0) if segment is None else (segment.name, segment.used)
+        self._state.add([*operations, ["close", name, used, contents.last]], sync=True)
+        self._commit.note(self, sync=True)
+
+    def close(self) -> None:
+        """Let go of the files."""
+        if not self._fenced:
+            self._contents.index.flush()
+            self._writer.save_sidecar()
+        self._writer.close()
+        self._files.close(self._state.generation.handle)
+
+    def rebuild_index(self) -> None:
+        """Tell the index everything anew."""
+        contents = self._contents
+        contents.index.rebuild()
+        tell_all(contents, self._known_ids)
+        contents.index.mark(Position(contents.last, self._state.change))
+
+    # ---- private
+
+    def _begin_change(self) -> None:
+        if self._fenced:
+            raise LogFenced(self._fenced)
+        self._is_touched = True
+        self._head = None
+
+    def _record(self, operations: list[Operation], *, sync: bool) -> int:
+        self._begin_change()
+        change = self._state.add(operations, sync=sync)
+        self._commit.note(self, sync=sync)
+        return change
+
+    def _remove(self, ranges: list[tuple[int, int]], *, secure: bool, ahead: int) -> int:
+        contents = self._contents
+        if not ranges and not ahead:
+            return 0
+        if ranges:
+            change = self._record([["remove", contents.last, pack_ranges(ranges), secure]], sync=True)
+            removed = contents.remove_ranges(ranges, change)
+            self._removed_since_capture += removed
+        else:
+            removed = 0
+        if ahead > contents.last:
+            self._skip(ahead, contents.last_time_ns)
+        self._note_lost()
+        return removed
+
+    def _skip(self, last: int, time_ns: int) -> None:
+        contents = self._contents
+        first = contents.last + 1
+        if last > SEQUENCE_MAX:
+            raise StorageError(f"there is no sequence {last}")
+        segment = self._writer.reserve(RECORD_OVERHEAD + 8, first)
+        self._writer.add(
+            encode_skip(guard=segment.salt ^ segment.used, first=first, last=last, time_ns=time_ns)
+        )
+        contents.skipped(segment, last=last, time_ns=time_ns)
+        self._commit.note(self, sync=not self.is_relaxed)
+
+    def _append(self, entry: Entry) -> None:
+        contents, segment = self._contents, self._writer.current
+        assert segment is not None, "room was reserved"
+        assert segment.offsets is not None, "the segment that is written to has its offsets"
+        sequence = contents.last + 1
+        extras = Extras()
+        if entry.effect is not NO_EFFECT and entry.effect != NO_EFFECT:
+            effect = self._made_explicit(entry, sequence)
+            entry = entry._replace(effect=effect)
+            extras = Extras(
+                first_sequence=effect.first_sequence,
+                evicted=tuple(merged(effect.evicted)) if effect.evicted else (),
+            )
+        segment.offsets.expect(sequence)
+        segment.offsets.units.append(segment.used >> 3)
+        self._writer.add(encode_message(entry, guard=segment.salt ^ segment.used, sequence=sequence))
+        contents.appended(
+            segment,
+            sequence=sequence,
+            time_ns=entry.time_ns,
+            subject=entry.subject,
+            message_id=entry.message_id,
+            size=file_size(
+                subject_size=len(entry.subject),
+                headers_size=len(entry.headers),
+                payload_size=len(entry.payload),
+            ),
+        )
+        if extras.first_sequence or extras.evicted:
+            before = contents.messages
+            contents.apply(sequence, extras)
+            self._removed_since_capture += before - contents.messages
+            self._note_lost()
+
+    def _made_explicit(self, entry: Entry, sequence: int) -> Effect:
+        """Name every sequence that an effect means, so that replay needs no index."""
+        effect = entry.effect
+        first = sequence if effect.all_before else min(effect.first_sequence, sequence)
+        evicted = [each for each in effect.evicted if each < sequence and self._contents.segments.find(each)]
+        if effect.subject_before and not effect.all_before:
+            evicted += self._reads.sequences(entry.subject)
+        return Effect(first, tuple(dict.fromkeys(evicted)), effect.subject_before, effect.all_before)
+
+    def _size_at_most(self, entry: Entry) -> int:
+        """Give what a message's record takes at most, its effect made explicit."""
+        if len(entry.subject) > SUBJECT_SIZE_MAX:
+            raise StorageError(f"a subject is longer than {SUBJECT_SIZE_MAX} bytes")
+        size = message_size(entry) + 8
+        if entry.effect.subject_before:
+            state = self._reads.subject(entry.subject)
+            size += 8 + EVICTED_SIZE_MAX * (0 if state is None else state.count)
+        if entry.effect is not NO_EFFECT:
+            size += 16 + EVICTED_SIZE_MAX * len(entry.effect.evicted)
+        if size > RECORD_SIZE_MAX:
+            raise StorageError(f"a message of {size} bytes is too large for a record")
+        return size
+
+    @staticmethod
+    def _subject_rules(entries: Sequence[Entry]) -> int:
+        """Count the entries that may evict others of the same call."""
+        return sum(entry.effect.subject_before for entry in entries)
+
+    def _on_corrupt(self, where: Place) -> None:
+        contents = self._contents
+        sequence = contents.segments.sequence(*where)
+        change = self._state.change + 1
+        if not self._fenced:
+            # As a removal too, so that a replay takes it out again.
+            change = self._record(
+                [["remove", contents.last, pack_ranges([(sequence, sequence)]), False]], sync=False
+            )
+        self._head = None
+        if contents.segments.find(sequence) is not None:
+            contents.lose(where, change)
+        self._note_lost()
+
+    def _note_lost(self) -> None:
+        """List what turned out to be unreadable."""
+        contents = self._contents
+        if not contents.newly_lost:
+            return
+        lost = [Lost(first, last, certain=True) for first, last in merged(contents.newly_lost)]
+        contents.newly_lost.clear()
+        contents.lost += lost
+        self._head = None
+        if not self._fenced:
+            self._record([["lost", *each] for each in lost], sync=False)
+
+    def _is_capture_due(self) -> bool:
+        if self._contents.last == self._captured_at[0] and not self._removed_since_capture:
+            return False
+        changed = self._contents.last - self._captured_at[0] + self._removed_since_capture
+        return changed >= CHECKPOINT_COUNT or self._written_since_capture >= CHECKPOINT_SIZE
+
+    def _capture(self) -> None:
+        """Keep what holds at this boundary; the tail and the operations were just handed over."""
+        contents = self._contents
+        self._captured = capture(contents, change=self._state.change, batch=self._writer.batch)
+        self._captured_at = (contents.last, self._state.change)
+        self._removed_since_capture = self._written_since_capture = 0
+
+    def _write_checkpoint(self) -> None:
+        captured = self._captured
+        if captured is None or self._fenced:
+            return
+        if (captured.checkpoint.sequence, captured.checkpoint.change) > self._durable:
+            return
+        dead = captured.dead
+        operations: list[Operation] = list(captured.operations)
+        for segment in dead:
+            ids = self._ids_worth_keeping(segment)
+            if ids:
+                self._known_ids += ids
+                operations.append(["ids", [list(each) for each in ids]])
+            operations.append(["drop", segment.name])
+        try:
+            self._state.add(operations, sync=bool(dead))
+        except StorageError:
+            # No room: it is kept, and the next cycle tries again.
+            return
+        self._captured = None
+        self._commit.note(self, sync=bool(dead))
+        for segment in dead:
+            self._contents.segments.discard(segment)
+            self._dropping.append(segment.path)
+
+    def _finish_drops(self) -> None:
+        """Unlink what the state log durably says is dropped."""
+        doomed, self._drops_flying = self._drops_flying, []
+        for path in doomed:
+            self._errands.run(partial(_unlink_segment, self._files, path), _ignore)
+
+    def _ids_worth_keeping(self, segment: Segment) -> list[tuple[bytes, int, int]]:
+        since_ns = self._clock.now_ns() - self.message_id_window_ns
+        self._known_ids = [each for each in self._known_ids if each[2] >= since_ns]
+        if segment.id_time_ns < since_ns:
+            return []
+        return [each for each in self._contents.segments.message_ids(segment) if each[2] >= since_ns]
+
+    def _generation_errand(self) -> Errand | None:
+        if not self._state.wants_generation or self._captured is not None:
+            return None
+        contents = self._contents
+        records = snapshot_records(
+            contents,
+            stream={
+                "created_ns": self._created_ns,
+                "id": f"{self._stream_id:016x}",
+                "first": self._first_at_creation,
+            },
+            config=self._config,
+            consumers=self._consumers,
+            ids=self._known_ids,
+            damage=self.damage,
+            change=self._state.change,
+            batch=self._writer.batch,
+        )
+        header = FileHeader(
+            FileKind.STATE,
+            fresh_salt(self._chance),
+            self._stream_id,
+            self._state.generation.number + 1,
+            self._clock.now_ns(),
+            0,
+        )
+        change = self._state.change
+
+        def write() -> None:
+            self._next_generation = write_generation(
+                self._files, self._folder, header, records, change=change
+            )
+
+        return write
+
+
+def merged_ranges(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Put inclusive ranges in order, and join those that touch."""
+    result: list[tuple[int, int]] = []
+    for first, last in sorted((max(first, 1), last) for first, last in ranges if last >= first and last > 0):
+        if result and first <= result[-1][1] + 1:
+            result[-1] = (result[-1][0], max(last, result[-1][1]))
+        else:
+            result.append((first, last))
+    return result
+
+
+def tell_all(contents: Contents, known_ids: Sequence[tuple[bytes, int, int]]) -> None:
+    """Tell an empty index every live message, and every message id that is still known."""
+    index = contents.index
+    for message_id, sequence, time_ns in known_ids:
+        index.note_id(message_id, sequence, time_ns)
+    for segment in contents.segments.all:
+        contents.segments.tell(segment, index)
+
+
+def _remove_old_generation(files: Files, folder: str, newest: int) -> None:
+    path = f"{folder}/{state_name(newest - 2)}"
+    if newest > 2 and files.status(path) is not None:
+        files.unlink(path)
+
+
+def _unlink_segment(files: Files, path: str) -> None:
+    for each in (path, f"{path}.side"):
+        if files.status(each) is not None:
+            files.unlink(each)
+
+
+def _ignore(_: OSError | None) -> None:
+    """What was not removed now is removed at the next start."""

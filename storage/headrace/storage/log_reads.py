@@ -1,0 +1,219 @@
+"""Reading a log: messages by sequence, time and subject, and counting them.
+
+What does not check is taken out of the log and listed as lost on the spot (`on_corrupt`); scans go on behind it, and
+a get of exactly that message raises. Which messages a subject has is the index's to say.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from heapq import merge
+from itertools import chain
+from typing import Final, TypeVar
+
+from headrace.core.base.message import View
+from headrace.storage.contents import Contents
+from headrace.storage.index_interface import IndexDamaged
+from headrace.storage.interface import CorruptRecord, Matcher, Scan, SubjectState
+from headrace.storage.segments import Place
+
+MERGED_LITERALS_MAX: Final = 64
+"""Up to how many literal subjects a scan follows the index instead of looking at every message."""
+
+_Answer = TypeVar("_Answer")
+
+
+class LogReads:
+    """The reading half of a file log."""
+
+    def __init__(
+        self, contents: Contents, *, on_corrupt: Callable[[Place], None], rebuild_index: Callable[[], None]
+    ) -> None:
+        self._contents = contents
+        self._segments = contents.segments
+        self._on_corrupt = on_corrupt
+        self._rebuild_index = rebuild_index
+
+    def get(self, sequence: int) -> View | None:
+        """Give a message. Raises CorruptRecord."""
+        where = self._segments.find(sequence)
+        if where is None:
+            return None
+        try:
+            return self._segments.read(where).view
+        except CorruptRecord:
+            self._on_corrupt(where)
+            raise
+
+    def scan(
+        self,
+        start: int,
+        stop: int,
+        match: Matcher | None,
+        *,
+        messages_max: int,
+        size_max: int,
+        steps_max: int,
+    ) -> Scan:
+        """Read matching messages within bounds."""
+        last = min(stop, self._contents.last)
+        views: list[View] = []
+        size = 0
+        start = max(start, self._segments.first)
+        if start > last:
+            return Scan(views, stop + 1)
+        matches = None
+        if match is not None:
+            matches = match.matches if match.literals is None else match.literals.__contains__
+        corrupt: list[Place] = []
+        following = stop + 1
+        steps = 0
+        for where in self._candidates(match, start):
+            sequence = self._segments.sequence(*where)
+            if sequence > last:
+                break
+            if steps >= steps_max or len(views) >= messages_max or (views and size >= size_max):
+                following = sequence
+                break
+            steps += 1
+            try:
+                view = self._segments.read(where).view
+            except CorruptRecord:
+                corrupt.append(where)
+                continue
+            if matches is None or matches(view.subject):
+                views.append(view)
+                size += len(view.subject) + len(view.headers) + len(view.payload)
+        for where in corrupt:
+            self._on_corrupt(where)
+        return Scan(views, following)
+
+    def size_of(self, sequence: int) -> int:
+        """Give a message's accounted size; 0 where there is none that can be read."""
+        where = self._segments.find(sequence)
+        if where is None:
+            return 0
+        try:
+            return self._segments.read(where).size
+        except CorruptRecord:
+            self._on_corrupt(where)
+            return 0
+
+    def next_sequence(self, sequence: int) -> int:
+        """Give the first live sequence at or above `sequence`."""
+        if sequence <= self._segments.first:
+            return self._segments.first
+        return self._segments.next_live(sequence) or self._contents.last + 1
+
+    def time_of(self, sequence: int) -> int:
+        """Give a live message's timestamp; 0 where it cannot be read."""
+        where = self._segments.find(sequence)
+        if where is None:
+            return 0
+        try:
+            return self._segments.time_of(where)
+        except CorruptRecord:
+            return 0
+
+    def sequence_at(self, time_ns: int) -> int:
+        """Give the first live sequence whose time is at or after `time_ns`; times ascend."""
+        end = self._contents.last + 1
+        for segment in self._segments.all:
+            if segment.live_count and segment.last_time_ns >= time_ns:
+                low, high = max(segment.first, self._segments.first), segment.last + 1
+                break
+        else:
+            return end
+        while low < high:
+            middle = (low + high) // 2
+            sequence = self._segments.next_live(middle) or end
+            if sequence >= high:
+                high = middle
+            elif self.time_of(sequence) >= time_ns:
+                high = middle
+                end = sequence
+            else:
+                low = sequence + 1
+        if end > segment.last:
+            # Behind this segment every message is later.
+            end = self._segments.next_live(segment.last + 1) or self._contents.last + 1
+        return end
+
+    def deleted(self) -> Iterable[tuple[int, int]]:
+        """Give the ranges between first and last that hold no message."""
+        expected = self._segments.first
+        last = self._contents.last
+        if self._contents.messages == last - expected + 1:
+            return
+        for first, end in self._segments.runs(expected, last):
+            if first > expected:
+                yield expected, first - 1
+            expected = end + 1
+        if expected <= last:
+            yield expected, last
+
+    def subject(self, subject: bytes) -> SubjectState | None:
+        return self._ask(lambda: self._contents.index.subject(subject))
+
+    def subjects(self, match: Matcher | None, *, after: bytes, count_max: int) -> list[SubjectState]:
+        return self._ask(lambda: self._contents.index.subjects(match, after=after, count_max=count_max))
+
+    def subject_count(self) -> int:
+        return self._ask(lambda: self._contents.index.subject_count)
+
+    def last_matching(self, match: Matcher, at_most: int) -> View | None:
+        """Give the newest readable message of matching subjects."""
+        while True:
+            limit = at_most
+            sequence = self._ask(lambda: self._contents.index.last_matching(match, limit))  # noqa: B023  (called at once)
+            if not sequence:
+                return None
+            try:
+                view = self.get(sequence)
+            except CorruptRecord:
+                view = None
+            if view is not None:
+                return view
+            at_most = sequence - 1
+            if not at_most:
+                return None
+
+    def count_matching(self, match: Matcher | None, start: int) -> int:
+        """Count live messages of matching subjects at or above `start`."""
+        if match is None:
+            return self._segments.count_from(start)
+        if start <= self._segments.first:
+            start = 0
+        return self._ask(lambda: self._contents.index.count_matching(match, start))
+
+    def find_message_id(self, message_id: bytes, since_ns: int) -> int | None:
+        return self._ask(lambda: self._contents.index.find_message_id(message_id, since_ns))
+
+    def sequences(self, subject: bytes) -> list[int]:
+        """Give all messages of a subject, ascending."""
+        return self._ask(lambda: list(self._contents.index.sequences(subject, 1)))
+
+    def _candidates(self, match: Matcher | None, start: int) -> Iterator[Place]:
+        if match is None or match.literals is None or len(match.literals) > MERGED_LITERALS_MAX:
+            return self._segments.live(start)
+        return self._followed(match.literals, start)
+
+    def _followed(self, literals: Iterable[bytes], start: int) -> Iterator[Place]:
+        index = self._contents.index
+        found = self._ask(lambda: [_begun(index.sequences(subject, start)) for subject in literals])
+        for sequence in merge(*found):
+            where = self._segments.find(sequence)
+            if where is not None:
+                yield where
+
+    def _ask(self, question: Callable[[], _Answer]) -> _Answer:
+        """Ask the index; where it is damaged, have it rebuilt and ask again."""
+        try:
+            return question()
+        except IndexDamaged:
+            self._rebuild_index()
+            return question()
+
+
+def _begun(sequences: Iterator[int]) -> Iterator[int]:
+    """Look up the first element now, so that a damaged index shows where it is dealt with."""
+    first = next(sequences, None)
+    return iter(()) if first is None else chain((first,), sequences)

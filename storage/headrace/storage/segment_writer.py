@@ -1,0 +1,296 @@
+"""Appending to the segments of a log: room, rolling over, and marks.
+
+Records are gathered in a `Tail` until the group commit takes it. Every tail of a segment begins with a batch record. A
+segment is made as `<salt>.new` with its header and all its room; it gets its name by an errand that the commit cycle
+runs before it writes, so no answer depends on a file without a name. The next segment is prepared in the background
+when the current one is half full; where that was too slow, or the first record comes, it is made on the spot.
+
+A full disk is met here, when room is made, and nothing has changed then.
+"""
+
+import contextlib
+import errno
+from functools import partial
+from typing import Final, NamedTuple
+
+from headrace.core.base.chance import Chance
+from headrace.core.base.clock import Clock
+from headrace.storage.files import Files
+from headrace.storage.framing import FILE_HEADER_SIZE, FileHeader, FileKind, encode_file_header, fresh_salt
+from headrace.storage.interface import DiskFull, StorageError
+from headrace.storage.record import Mark, RecordType, encode_mark
+from headrace.storage.segment import RESERVED_SIZE, SEGMENT_SIZE_MAX, SEGMENT_SIZE_MIN, Segment, segment_name
+from headrace.storage.segments import Segments, Tail
+from headrace.storage.sidecar import encode_sidecar, sidecar_path, write_sidecar
+from headrace.storage.sync import Errand, Errands
+
+MARK_SIZE: Final = 64
+"""What a batch, settle or close record takes; a seal takes 8 more."""
+
+_PAGE: Final = 4096
+
+
+class PreparedFile(NamedTuple):
+    """A segment's file that has no records and no name yet."""
+
+    path: str
+    handle: int
+    salt: int
+    capacity: int
+    is_synced: bool
+
+
+class SegmentWriter:
+    """The segment that is written to, and what has to be done for it by the next commit cycle."""
+
+    def __init__(
+        self,
+        *,
+        files: Files,
+        chance: Chance,
+        clock: Clock,
+        errands: Errands,
+        folder: str,
+        stream_id: int,
+        segments: Segments,
+        batch: int,
+        size_first: int = SEGMENT_SIZE_MIN,
+        size_max: int = SEGMENT_SIZE_MAX,
+    ) -> None:
+        self._files = files
+        self._chance = chance
+        self._clock = clock
+        self._errands = errands
+        self._folder = folder
+        self._stream_id = stream_id
+        self._segments = segments
+        self._size_first = size_first
+        self._size_max = size_max
+        self._spare: PreparedFile | None = None
+        self._is_preparing = False
+        self._naming: list[Errand] = []
+        self._sidecars: dict[int, tuple[str, bytes]] = {}
+        self._flying: list[Tail] = []
+        self._resumed: Segment | None = None
+        self._handles: dict[int, int] = {}
+        self._tail: Tail | None = None
+        self.current: Segment | None = None
+        self.batch = batch
+        self.durable_to = 0
+        self.marked_to = 0
+
+    @property
+    def is_dirty(self) -> bool:
+        """Whether bytes wait to be written."""
+        return self._tail is not None
+
+    def continue_in(self, segment: Segment) -> None:
+        """Go on in a segment that a clean stop left, once there is something to append."""
+        self._resumed = segment
+
+    def reserve(self, size: int, sequence: int) -> Segment:
+        """Make sure that records of `size` bytes fit, of which `sequence` is the first; give their segment.
+
+        A batch mark was put in front of them where it was due. Raises DiskFull or StorageError, and then nothing
+        has changed.
+        """
+        self._resume()
+        segment = self.current
+        mark_size = 0 if self._tail is not None else MARK_SIZE
+        if segment is None or segment.room < size + mark_size:
+            segment = self._roll(size + MARK_SIZE, sequence)
+        if self._tail is None:
+            self._begin_tail(segment)
+        return segment
+
+    def add(self, data: bytes) -> None:
+        """Append encoded records to the current segment; their room was reserved."""
+        segment = self.current
+        assert segment is not None, "room was reserved"
+        assert self._tail is not None, "room was reserved"
+        self._tail.data += data
+        segment.used += len(data)
+        segment.has_changed = True
+
+    def mark(self, kind: RecordType, last: int) -> None:
+        """Append a settle or close mark, for which room is always kept; `last` is the log's last sequence."""
+        segment = self.current
+        if segment is None:
+            return
+        if self._tail is None:
+            self._tail = Tail(segment, segment.used)
+            self._segments.tails.append(self._tail)
+        self._put_mark(segment, kind, last)
+
+    def hand_over(self) -> tuple[list[Errand], list[tuple[int, int, bytearray]]]:
+        """Give what names the files, and the writes (handle, offset, bytes)."""
+        naming, self._naming = self._naming, []
+        self._flying = list(self._segments.tails)
+        writes = [(self._handles[tail.segment.salt], tail.offset, tail.data) for tail in self._flying]
+        self._tail = None
+        return naming, writes
+
+    def on_written(self) -> None:
+        """What was handed over is on disk: files that are full are closed, and get their sidecars."""
+        flown, self._flying = self._flying, []
+        for tail in flown:
+            tail.segment.written = tail.offset + len(tail.data)
+            self._segments.tails.remove(tail)
+            if tail.segment is not self.current:
+                self._segments.adopt(tail.segment)
+        waiting = {tail.segment.salt for tail in self._segments.tails}
+        if self.current is not None:
+            waiting.add(self.current.salt)
+        for salt in [each for each in self._handles if each not in waiting]:
+            self._files.close(self._handles.pop(salt))
+            sidecar = self._sidecars.pop(salt, None)
+            if sidecar is not None:
+                self._errands.run(partial(write_sidecar, self._files, *sidecar), _ignore)
+
+    def save_sidecar(self) -> None:
+        """Write the current segment's sidecar, at a clean stop; so the next start need not look for its offsets."""
+        segment = self.current
+        if segment is not None and segment.records:
+            with contextlib.suppress(OSError):
+                write_sidecar(self._files, sidecar_path(segment.path), self._encode_sidecar(segment))
+
+    def close(self) -> None:
+        """Close the files; nothing is written any more. An unused spare file goes."""
+        for handle in self._handles.values():
+            self._files.close(handle)
+        self._handles.clear()
+        if self._spare is not None:
+            self._files.close(self._spare.handle)
+            self._files.unlink(self._spare.path)
+            self._spare = None
+
+    def prepare_spare(self) -> None:
+        """Make the next segment's file in the background where the current one is half full."""
+        segment = self.current
+        if (
+            segment is None
+            or self._spare is not None
+            or self._is_preparing
+            or segment.room * 2 > segment.capacity
+        ):
+            return
+        self._is_preparing = True
+        made: list[PreparedFile] = []
+        capacity = self._next_capacity(0)
+        salt = fresh_salt(self._chance)
+
+        def prepare() -> None:
+            made.append(self._make_file(capacity, salt, sync=True))
+
+        def on_prepared(error: OSError | None) -> None:
+            # Without a spare the roll makes its file itself and meets the error there.
+            self._is_preparing = False
+            if error is None:
+                self._spare = made[0]
+
+        self._errands.run(prepare, on_prepared)
+
+    def _resume(self) -> None:
+        segment, self._resumed = self._resumed, None
+        if segment is not None:
+            try:
+                self._handles[segment.salt] = self._files.open(segment.path, writable=True)
+            except OSError as error:
+                raise StorageError(f"{segment.path}: {error.strerror}") from error
+            self._segments.resume(segment)
+            self.current = segment
+
+    def _next_capacity(self, size: int) -> int:
+        current = self.current
+        planned = self._size_first if current is None else min(2 * current.capacity, self._size_max)
+        needed = FILE_HEADER_SIZE + size + RESERVED_SIZE
+        return max(planned, (needed + _PAGE - 1) & ~(_PAGE - 1))
+
+    def _roll(self, size: int, sequence: int) -> Segment:
+        prepared, self._spare = self._spare, None
+        if prepared is not None and prepared.capacity < FILE_HEADER_SIZE + size + RESERVED_SIZE:
+            self._files.close(prepared.handle)
+            self._files.unlink(prepared.path)
+            prepared = None
+        if prepared is None:
+            prepared = self._make_file_now(self._next_capacity(size))
+        if self.current is not None:
+            self._seal(self.current)
+        path = f"{self._folder}/{segment_name(sequence, prepared.salt)}"
+        segment = Segment(first=sequence, salt=prepared.salt, path=path, capacity=prepared.capacity)
+        self._handles[segment.salt] = prepared.handle
+        self._naming.append(self._naming_errand(prepared, path))
+        self._tail = None
+        self.current = segment
+        self._segments.begin(segment)
+        return segment
+
+    def _make_file_now(self, capacity: int) -> PreparedFile:
+        try:
+            return self._make_file(capacity, fresh_salt(self._chance), sync=False)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise DiskFull(f"no room for a segment of {capacity} bytes in {self._folder}") from error
+            raise StorageError(f"{self._folder}: a segment cannot be made: {error.strerror}") from error
+
+    def _make_file(self, capacity: int, salt: int, *, sync: bool) -> PreparedFile:
+        path = f"{self._folder}/{salt:016x}.new"
+        header = FileHeader(FileKind.SEGMENT, salt, self._stream_id, 0, self._clock.now_ns(), capacity)
+        handle = self._files.create(path)
+        try:
+            self._files.preallocate(handle, 0, capacity)
+            self._files.pwrite(handle, encode_file_header(header), 0)
+            if sync:
+                self._files.sync(handle)
+        except OSError:
+            self._files.close(handle)
+            self._files.unlink(path)
+            raise
+        return PreparedFile(path, handle, salt, capacity, sync)
+
+    def _naming_errand(self, prepared: PreparedFile, path: str) -> Errand:
+        files, folder = self._files, self._folder
+
+        def name() -> None:
+            if not prepared.is_synced:
+                files.sync(prepared.handle)
+            files.rename(prepared.path, path)
+            files.sync_folder(folder)
+
+        return name
+
+    def _seal(self, segment: Segment) -> None:
+        if self._tail is None:
+            self._tail = Tail(segment, segment.used)
+            self._segments.tails.append(self._tail)
+        self._put_mark(segment, RecordType.SEAL, segment.last)
+        self._sidecars[segment.salt] = (sidecar_path(segment.path), self._encode_sidecar(segment))
+
+    def _encode_sidecar(self, segment: Segment) -> bytes:
+        return encode_sidecar(
+            segment,
+            self._segments.offsets(segment),
+            stream_id=self._stream_id,
+            salt=fresh_salt(self._chance),
+            time_ns=self._clock.now_ns(),
+        )
+
+    def _begin_tail(self, segment: Segment) -> None:
+        self._tail = Tail(segment, segment.used)
+        self._segments.tails.append(self._tail)
+        self.batch += 1
+        self._put_mark(segment, RecordType.BATCH, segment.last)
+
+    def _put_mark(self, segment: Segment, kind: RecordType, last: int) -> None:
+        assert self._tail is not None, "a mark goes into a tail"
+        mark = Mark(self.batch, self.durable_to, segment.records)
+        data = encode_mark(
+            kind, mark, guard=segment.salt ^ segment.used, sequence=last, time_ns=self._clock.now_ns()
+        )
+        self._tail.data += data
+        segment.used += len(data)
+        self.marked_to = self.durable_to
+
+
+def _ignore(_: OSError | None) -> None:
+    """A sidecar that could not be written is made when it is needed."""

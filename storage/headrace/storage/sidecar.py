@@ -1,0 +1,232 @@
+"""Where the messages of a segment lie: read from its sidecar, or found by walking over the segment.
+
+A sidecar is derived and may be missing or damaged; then the segment is walked over, once. Finding offsets looks at
+headers alone; the checksum of the whole is tested when the record itself is read.
+"""
+
+import contextlib
+import struct
+from array import array
+from collections.abc import Callable
+from typing import Final
+from zlib import crc32
+
+from headrace.storage.files import Files
+from headrace.storage.framing import (
+    FILE_HEADER_SIZE,
+    Damage,
+    FileHeader,
+    FileKind,
+    Found,
+    HeaderUnreadable,
+    Read,
+    encode_file_header,
+    parse_file_header,
+    walk,
+)
+from headrace.storage.interface import StorageError
+from headrace.storage.record import ALIGNMENT, HEADER_SIZE, RecordType, encode
+from headrace.storage.segment import Offsets, Segment
+
+OFFSETS_SIZE_MAX: Final = 32 * 1024 * 1024
+"""How many bytes of sealed segments' offsets a store keeps in memory."""
+
+MISSING_MAX: Final = 1 << 20
+"""The longest run of sequences without records that counts as damaged messages."""
+
+_START: Final = struct.Struct("<QIB3xQ")  # guard, length, type, sequence
+_CRC: Final = struct.Struct("<I")
+_SEQUENCE: Final = struct.Struct("<Q")
+_COUNTS: Final = struct.Struct("<II")
+_WINDOW_SIZE: Final = 4 * 1024 * 1024
+
+
+class OffsetsCache:
+    """Which sealed segments have their offsets in memory; the one not used for longest loses them."""
+
+    def __init__(self, size_max: int = OFFSETS_SIZE_MAX) -> None:
+        self._size_max = size_max
+        self._size = 0
+        self._segments: dict[int, tuple[Segment, int]] = {}
+
+    def use(self, segment: Segment, load: Callable[[], Offsets]) -> Offsets:
+        """Give a sealed segment's offsets, loading them where they are not there."""
+        held = self._segments.pop(segment.salt, None)
+        if segment.offsets is None:
+            segment.offsets = load()
+        if held is None:
+            held = (segment, 4 * len(segment.offsets) + 64)
+            self._size += held[1]
+            while self._size > self._size_max and self._segments:
+                oldest, size = self._segments.pop(next(iter(self._segments)))
+                oldest.offsets = None
+                self._size -= size
+        self._segments[segment.salt] = held
+        return segment.offsets
+
+    def forget(self, segment: Segment) -> None:
+        """Let go of a segment that is dropped, or written to again."""
+        held = self._segments.pop(segment.salt, None)
+        if held is not None:
+            self._size -= held[1]
+
+
+def sidecar_path(segment_path: str) -> str:
+    """Give the name of a segment's sidecar."""
+    return f"{segment_path}.side"
+
+
+def find_offsets(read: Read, salt: int, *, first: int, last: int, end: int) -> Offsets:
+    """Walk over a segment's bytes up to `end` and note where its messages `first` to `last` lie.
+
+    A sequence that neither a readable header nor a skip record accounts for was a message: it has a place, with
+    offset 0. Recovery counts places the same way, so a bit that stands for a message goes on standing for it.
+    """
+    offsets = Offsets()
+    note, unpack, message = offsets.units.append, _START.unpack_from, RecordType.MESSAGE
+    position = base = FILE_HEADER_SIZE
+    window = b""
+    expected = first
+    is_new_run = True
+    while position < end:
+        index = position - base
+        if index + HEADER_SIZE > len(window):
+            window = read(min(_WINDOW_SIZE, end - position), position)
+            base, index = position, 0
+            if len(window) < HEADER_SIZE:
+                break
+        guard, length, kind, sequence = unpack(window, index)
+        if (
+            guard != salt ^ position
+            or length < HEADER_SIZE
+            or crc32(window[index : index + 36]) != _CRC.unpack_from(window, index + 36)[0]
+        ):
+            position = _next_record(read, salt, position + ALIGNMENT, end)
+            continue
+        if kind == message:
+            if sequence != expected:
+                if sequence < expected:
+                    position += length + 7 & ~7
+                    continue
+                is_new_run = _note_missing(offsets, expected, sequence, is_new_run=is_new_run)
+            if is_new_run:
+                offsets.expect(sequence)
+                is_new_run = False
+            note(position >> 3)
+            expected = sequence + 1
+        elif kind == RecordType.SKIP and sequence >= expected:
+            skipped_from = _SEQUENCE.unpack(read(8, position + HEADER_SIZE))[0]
+            is_new_run = _note_missing(offsets, expected, skipped_from, is_new_run=is_new_run)
+            expected = sequence + 1
+            is_new_run = True
+        position += length + 7 & ~7
+    _note_missing(offsets, expected, last + 1, is_new_run=is_new_run)
+    return offsets
+
+
+def is_missing_counted(count: int) -> bool:
+    """Tell whether so many missing sequences in a row have places; more must have been skipped."""
+    return 0 < count <= MISSING_MAX
+
+
+def _note_missing(offsets: Offsets, first: int, end: int, *, is_new_run: bool) -> bool:
+    """Give places to the sequences from `first` to before `end`; tell whether a new run begins behind them."""
+    count = end - first
+    if not is_missing_counted(count):
+        return is_new_run or count > 0
+    if is_new_run:
+        offsets.expect(first)
+    offsets.units.extend([0] * count)
+    return False
+
+
+def load_sidecar(files: Files, segment: Segment) -> Offsets | None:
+    """Read a segment's sidecar; None where there is none that checks and fits."""
+    path = sidecar_path(segment.path)
+    try:
+        handle = files.open(path)
+    except FileNotFoundError:
+        return None
+    try:
+        data = files.pread(handle, files.size(handle), 0)
+    finally:
+        files.close(handle)
+    try:
+        header = parse_file_header(data[:FILE_HEADER_SIZE], path)
+    except HeaderUnreadable:
+        return None
+    if header.kind != FileKind.SIDECAR or header.subject != segment.salt:
+        return None
+    for found in walk(lambda size, offset: data[offset : offset + size], header.salt):
+        if isinstance(found, Found) and found.header.type == RecordType.OFFSETS:
+            offsets = _parse_offsets(found.body)
+            if offsets is not None and len(offsets) == segment.records:
+                return offsets
+    return None
+
+
+def encode_sidecar(segment: Segment, offsets: Offsets, *, stream_id: int, salt: int, time_ns: int) -> bytes:
+    """Encode the sidecar of a segment."""
+    body = b"".join(
+        (
+            _COUNTS.pack(len(offsets.run_sequences), len(offsets)),
+            offsets.run_sequences.tobytes(),
+            offsets.run_places.tobytes(),
+            offsets.units.tobytes(),
+        )
+    )
+    record = encode(
+        RecordType.OFFSETS, body, guard=salt ^ FILE_HEADER_SIZE, sequence=segment.first, time_ns=time_ns
+    )
+    size = FILE_HEADER_SIZE + len(record)
+    return (
+        encode_file_header(FileHeader(FileKind.SIDECAR, salt, stream_id, segment.salt, time_ns, size))
+        + record
+    )
+
+
+def write_sidecar(files: Files, path: str, data: bytes) -> None:
+    """Put a sidecar beside its segment; not synced, for it is checked when it is read."""
+    temporary = f"{path}.new"
+    with contextlib.suppress(FileNotFoundError):
+        files.unlink(temporary)
+    handle = files.create(temporary)
+    try:
+        files.pwrite(handle, data, 0)
+    finally:
+        files.close(handle)
+    files.rename(temporary, path)
+
+
+def _parse_offsets(body: bytes) -> Offsets | None:
+    offsets = Offsets()
+    try:
+        runs, count = _COUNTS.unpack_from(body)
+        position = _COUNTS.size
+        for numbers, size in (
+            (offsets.run_sequences, runs),
+            (offsets.run_places, runs),
+            (offsets.units, count),
+        ):
+            end = position + size * numbers.itemsize
+            numbers.frombytes(body[position:end])
+            position = end
+    except (struct.error, ValueError):
+        return None
+    return offsets if len(offsets) == count else None
+
+
+def _next_record(read: Read, salt: int, position: int, end: int) -> int:
+    """Give where the next readable header is, from `position` on."""
+    for found in walk(read, salt, position):
+        if isinstance(found, Found) or (isinstance(found, Damage) and found.header is not None):
+            return found.offset
+    return end
+
+
+def _check_items() -> None:
+    if array("I").itemsize != 4 or array("Q").itemsize != 8:
+        raise StorageError("this platform's integers do not fit the storage format")
+
+
+_check_items()

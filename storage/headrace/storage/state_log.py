@@ -1,0 +1,344 @@
+"""The state log: the file of a stream's operations, one generation after the other.
+
+Operations are gathered between two group commits and go out as one record, so what changed in one turn is on disk
+whole or not at all. Room is preallocated before an operation is accepted; a full disk is therefore met by who
+asked for the change, not by the sync.
+
+A generation is a snapshot, a completion record, then changes. `load_state` finds the newest complete one, and falls
+back on the one before for a snapshot that is damaged.
+"""
+
+import errno
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from headrace.storage.files import Files
+from headrace.storage.framing import (
+    FILE_HEADER_SIZE,
+    Damage,
+    End,
+    FileHeader,
+    Found,
+    HeaderUnreadable,
+    encode_file_header,
+    parse_file_header,
+    walk,
+)
+from headrace.storage.interface import DiskFull, StorageError
+from headrace.storage.record import (
+    HEADER_SIZE,
+    RecordInvalid,
+    RecordType,
+    encode,
+    encode_operations,
+    pack_value,
+    parse_operations,
+)
+from headrace.storage.state import DamagedPlace, Operation, Removal, State
+
+STATE_SIZE_MIN: Final = 16 * 1024
+STATE_GROWTH_MAX: Final = 4 * 1024 * 1024
+GENERATION_SIZE_MIN: Final = 256 * 1024
+"""Changes of fewer bytes never cause a new generation; nor do changes below twice the snapshot's size."""
+
+_ARRAY_HEADER_SIZE: Final = 5
+_RECORD_OVERHEAD: Final = HEADER_SIZE + _ARRAY_HEADER_SIZE + 8
+
+
+class Generation(NamedTuple):
+    """A state log file that is complete: its snapshot is on disk."""
+
+    number: int
+    path: str
+    handle: int
+    salt: int
+    used: int
+    allocated: int
+
+
+class LoadedState(NamedTuple):
+    """What `load_state` found. `is_clean`: the file can be continued at `generation.used`."""
+
+    state: State
+    generation: Generation
+    is_clean: bool
+    damage: list[DamagedPlace]
+    oldest_change: int
+
+
+class StateUnreadable(StorageError):
+    """No generation of a stream's state log is complete."""
+
+
+def state_name(generation: int) -> str:
+    """Give the name of a generation's file."""
+    return f"state-{generation:08d}"
+
+
+def parse_state_name(name: str) -> int | None:
+    """Give the generation in a file's name; None where it is no state log's."""
+    number = name.removeprefix("state-")
+    return int(number) if number != name and len(number) == 8 and number.isdecimal() else None
+
+
+class StateLog:
+    """The generation that is written to, and the operations that wait."""
+
+    def __init__(self, files: Files, generation: Generation, *, snapshot_size: int, change: int) -> None:
+        self._files = files
+        self.generation = generation
+        self.change = change
+        self.wants_sync = False
+        self.is_refused = False
+        self._snapshot_size = snapshot_size
+        self._used = generation.used
+        self._allocated = generation.allocated
+        self._waiting: list[bytes] = []
+        self._waiting_size = 0
+
+    @property
+    def is_dirty(self) -> bool:
+        """Whether operations wait to be written."""
+        return bool(self._waiting)
+
+    @property
+    def wants_generation(self) -> bool:
+        """Whether the changes outweigh the snapshot."""
+        return self._used - self._snapshot_size > max(GENERATION_SIZE_MIN, 2 * self._snapshot_size)
+
+    def add(self, operations: Sequence[Operation], *, sync: bool) -> int:
+        """Accept operations; give the first one's change number. Raises DiskFull and then has accepted none."""
+        packed = [pack_value(operation) for operation in operations]
+        size = sum(map(len, packed))
+        self._make_room(size)
+        first = self.change + 1
+        self.change += len(packed)
+        self._waiting += packed
+        self._waiting_size += size
+        self.wants_sync = self.wants_sync or sync
+        return first
+
+    def hand_over(self, time_ns: int) -> tuple[int, int, bytes] | None:
+        """Give the write (handle, offset, bytes) for what waits, and count it as written; None for nothing."""
+        if not self._waiting:
+            return None
+        count = len(self._waiting)
+        body = b"".join((b"\xdd", count.to_bytes(4, "big"), *self._waiting))
+        offset = self._used
+        record = encode(
+            RecordType.OPERATIONS,
+            body,
+            guard=self.generation.salt ^ offset,
+            sequence=self.change - count + 1,
+            time_ns=time_ns,
+        )
+        self._used += len(record)
+        assert self._used <= self._allocated, "room was made before operations were accepted"
+        self._waiting = []
+        self._waiting_size = 0
+        self.wants_sync = False
+        return self.generation.handle, offset, record
+
+    def switch(self, generation: Generation) -> None:
+        """Go on in a new generation; what waits goes there."""
+        self.generation = generation
+        self._snapshot_size = self._used = generation.used
+        self._allocated = generation.allocated
+        self._make_room(0)
+
+    def postpone_generation(self) -> None:
+        """A new generation could not be written: do not ask again before as much has been added once more."""
+        self._snapshot_size = self._used
+
+    def _make_room(self, size: int) -> None:
+        needed = self._used + self._waiting_size + size + _RECORD_OVERHEAD
+        if needed <= self._allocated:
+            return
+        growth = max(min(self._allocated, STATE_GROWTH_MAX), needed - self._allocated)
+        growth = (growth + 4095) & ~4095
+        try:
+            self._files.preallocate(self.generation.handle, self._allocated, growth)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise DiskFull(f"no room for {growth} bytes in {self.generation.path}") from error
+            raise StorageError(f"{self.generation.path}: {error.strerror}") from error
+        self._allocated += growth
+
+
+def write_generation(
+    files: Files,
+    folder: str,
+    header: FileHeader,
+    records: Sequence[Sequence[Operation]],
+    *,
+    change: int,
+) -> Generation:
+    """Write a complete state log and sync it under its name; blocks. Raises OSError.
+
+    `records` is the snapshot, the operations of each record; all carry the change number reached, `change`.
+    """
+    path = f"{folder}/{state_name(header.subject)}"
+    content = [b""]
+    offset = FILE_HEADER_SIZE
+    for operations in records:
+        content.append(
+            encode_operations(
+                operations, guard=header.salt ^ offset, change=change, time_ns=header.created_ns
+            )
+        )
+        offset += len(content[-1])
+    content.append(
+        encode(
+            RecordType.COMPLETE,
+            len(records).to_bytes(8, "little"),
+            guard=header.salt ^ offset,
+            sequence=change,
+            time_ns=header.created_ns,
+        )
+    )
+    offset += len(content[-1])
+    allocated = (offset + STATE_SIZE_MIN + 4095) & ~4095
+    content[0] = encode_file_header(header._replace(capacity=allocated))
+    temporary = f"{path}.new"
+    if files.status(temporary) is not None:
+        files.unlink(temporary)
+    handle = files.create(temporary)
+    try:
+        files.preallocate(handle, 0, allocated)
+        files.pwrite(handle, b"".join(content), 0)
+        files.sync(handle)
+        files.rename(temporary, path)
+        files.sync_folder(folder)
+    except OSError:
+        files.close(handle)
+        raise
+    return Generation(header.subject, path, handle, header.salt, offset, allocated)
+
+
+def load_state(files: Files, folder: str, *, writable: bool = True) -> LoadedState:
+    """Replay the newest state log of a folder. Raises StateUnreadable; damage is listed, not raised.
+
+    A file gets its name after it was complete and synced, so an unreadable completion record is damage too.
+    """
+    numbers = sorted(filter(None, map(parse_state_name, files.list_folder(folder))), reverse=True)
+    damage: list[DamagedPlace] = []
+    newest: _Reading | None = None
+    for number in numbers:
+        reading = _read_generation(files, folder, number, writable=writable and newest is None)
+        if isinstance(reading, DamagedPlace):
+            damage.append(reading)
+            continue
+        damage += reading.damage
+        if newest is not None:
+            # Its changes are all that happened up to the newer one's snapshot, which is damaged.
+            files.close(reading.generation.handle)
+            return _loaded(
+                newest, reading.snapshot + reading.changes + newest.changes, damage, reading.change
+            )
+        if not reading.is_snapshot_damaged:
+            return _loaded(reading, reading.snapshot + reading.changes, damage, reading.change)
+        newest = reading
+    if newest is None:
+        raise StateUnreadable(f"{folder}: no state log can be read")
+    return _loaded(newest, newest.snapshot + newest.changes, damage, newest.change)
+
+
+def load_removals(files: Files, folder: str, generation: int) -> tuple[int, list[Removal]] | None:
+    """Give a generation's removals, and the change number that it begins behind; None where it cannot be read."""
+    if files.status(f"{folder}/{state_name(generation)}") is None:
+        return None
+    reading = _read_generation(files, folder, generation, writable=False)
+    if isinstance(reading, DamagedPlace):
+        return None
+    files.close(reading.generation.handle)
+    if reading.damage:
+        return None
+    state = State()
+    for change, operation in reading.changes:
+        if operation and operation[0] == "remove":
+            state.apply(change, operation)
+    return reading.change, state.removals
+
+
+class _Reading(NamedTuple):
+    """A file's operations with their change numbers. `change`: the number that the snapshot was taken at."""
+
+    generation: Generation
+    snapshot: list[tuple[int, Operation]]
+    changes: list[tuple[int, Operation]]
+    damage: list[DamagedPlace]
+    is_snapshot_damaged: bool
+    change: int
+    is_clean: bool
+
+
+def _read_generation(files: Files, folder: str, number: int, *, writable: bool) -> _Reading | DamagedPlace:
+    name = state_name(number)
+    path = f"{folder}/{name}"
+    handle = files.open(path, writable=writable)
+    try:
+        salt = parse_file_header(files.pread(handle, FILE_HEADER_SIZE, 0), path).salt
+    except HeaderUnreadable:
+        files.close(handle)
+        return DamagedPlace(name, 0, FILE_HEADER_SIZE, "the file's header cannot be read", 0, 0, certain=True)
+    snapshot: list[tuple[int, Operation]] = []
+    changes: list[tuple[int, Operation]] = []
+    damage: list[DamagedPlace] = []
+    is_snapshot_damaged = False
+    is_behind_snapshot = False
+    snapshot_change = -1
+    expected = 0
+    used = FILE_HEADER_SIZE
+
+    def read(size: int, offset: int) -> bytes:
+        return files.pread(handle, size, offset)
+
+    for found in walk(read, salt):
+        if isinstance(found, End):
+            used = found.offset
+            break
+        what = found.what if isinstance(found, Damage) else ""
+        operations: list[Operation] = []
+        if isinstance(found, Found) and found.header.type == RecordType.OPERATIONS:
+            try:
+                operations = parse_operations(found.header, found.body)
+            except RecordInvalid as error:
+                what = str(error)
+        if what:
+            size = found.size if isinstance(found, Damage) else found.header.end
+            damage.append(DamagedPlace(name, found.offset, size, what, 0, 0, certain=False))
+            is_snapshot_damaged = is_snapshot_damaged or not is_behind_snapshot
+            continue
+        assert isinstance(found, Found), "damage was dealt with"
+        change = found.header.sequence
+        if snapshot_change < 0:
+            snapshot_change = change
+        if found.header.type == RecordType.COMPLETE:
+            is_behind_snapshot = True
+            expected = change + 1
+        elif not is_behind_snapshot and change == snapshot_change:
+            snapshot += [(change, operation) for operation in operations]
+        else:
+            is_behind_snapshot = True
+            if expected and change != expected and not damage:
+                what = f"changes {expected} to {change - 1} are missing"
+                damage.append(DamagedPlace(name, found.offset, 0, what, 0, 0, certain=False))
+            changes += list(enumerate(operations, change))
+            expected = change + len(operations)
+    generation = Generation(number, path, handle, salt, used, max(files.size(handle), used))
+    return _Reading(
+        generation, snapshot, changes, damage, is_snapshot_damaged, max(snapshot_change, 0), not damage
+    )
+
+
+def _loaded(
+    reading: _Reading, operations: list[tuple[int, Operation]], damage: list[DamagedPlace], oldest_change: int
+) -> LoadedState:
+    state = State()
+    for change, operation in operations:
+        try:
+            state.apply(change, operation)
+        except RecordInvalid as error:
+            name = state_name(reading.generation.number)
+            damage.append(DamagedPlace(name, 0, 0, str(error), 0, 0, certain=False))
+    return LoadedState(state, reading.generation, reading.is_clean and not damage, damage, oldest_change)

@@ -1,0 +1,417 @@
+"""A store: the folder of all streams of one server.
+
+`open_store` takes the lock, recovers every stream, and gives a `FileStore`. Everything in it runs on the loop's thread,
+but for the sync worker and the errands (`sync.py`), which report through one handle: the composition root watches
+`ready_handle` and calls `on_ready`. Without threads (virtual time, tests) there is no handle, and the scheduler
+calls back instead.
+"""
+
+import errno
+import os
+import select
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+
+from headrace.core.base.chance import Chance
+from headrace.core.base.clock import NS_PER_MS, Scheduler, Timer
+from headrace.storage.blocks import Blocks
+from headrace.storage.codec import sync_thread
+from headrace.storage.commit import GroupCommit
+from headrace.storage.contents import Contents
+from headrace.storage.file_log import FileLog
+from headrace.storage.files import Files, RealFiles, make_folders, remove_tree
+from headrace.storage.framing import FileHeader, FileKind, fresh_salt
+from headrace.storage.index_interface import IndexStore, Position
+from headrace.storage.interface import DiskFull, StorageError, StoreLocked, StoreUnusable, StreamLog
+from headrace.storage.memory_log import MemoryLog
+from headrace.storage.recovery import SEGMENTS_FOLDER, Shared, recover
+from headrace.storage.segment import SEGMENT_SIZE_MAX, SEGMENT_SIZE_MIN
+from headrace.storage.segment_writer import SegmentWriter
+from headrace.storage.segments import Segments
+from headrace.storage.sidecar import OffsetsCache
+from headrace.storage.state_log import StateLog, StateUnreadable, write_generation
+from headrace.storage.subject_index import SubjectIndexes
+from headrace.storage.sync import Errands, InlineWorker, SyncWorker, Wake
+
+FORMAT_TEXT: Final = "headrace store "
+STORE_FORMAT: Final = 1
+STREAMS_FOLDER: Final = "streams"
+INDEX_FOLDER: Final = "index"
+IDLE_NS: Final = 200 * NS_PER_MS
+"""How long after its last commit a stream counts as idle, and says on disk what is durable."""
+
+INDEX_BUDGET_NS: Final = NS_PER_MS
+_TEXT_SIZE_MAX: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class StoreOptions:
+    """How a store is run. `is_threaded`: sync in a thread; else inline, for virtual time."""
+
+    sync_always: bool = True
+    sync_interval_ns: int = 0
+    is_threaded: bool = False
+    is_index_in_memory: bool = False
+    segment_size_first: int = SEGMENT_SIZE_MIN
+    segment_size_max: int = SEGMENT_SIZE_MAX
+    cache_size: int = 32 * 1024 * 1024
+
+
+DEFAULT_OPTIONS: Final = StoreOptions()
+
+
+def open_store(
+    path: str,
+    *,
+    scheduler: Scheduler,
+    chance: Chance,
+    files: Files | None = None,
+    options: StoreOptions = DEFAULT_OPTIONS,
+) -> "FileStore":
+    """Open the store in folder `path`, made where it is missing. Raises StoreLocked and StoreUnusable."""
+    if files is None:
+        files = RealFiles()
+    _prepare_folder(files, path)
+    lock = _locked(files, path)
+    try:
+        check_format(files, path, create=True)
+        return FileStore(path, lock=lock, scheduler=scheduler, chance=chance, files=files, options=options)
+    except BaseException:
+        files.close(lock)
+        raise
+
+
+def check_format(files: Files, path: str, *, create: bool = False) -> None:
+    """Make sure that this version reads the store. Raises StoreUnusable."""
+    name = f"{path}/format"
+    if files.status(name) is None:
+        if not create:
+            raise StoreUnusable(f"{path} is no Headrace store: it has no file 'format'")
+        if files.status(f"{path}/{STREAMS_FOLDER}") is None:
+            files.make_folder(f"{path}/{STREAMS_FOLDER}")
+        handle = files.create(f"{name}.new")
+        try:
+            files.pwrite(handle, f"{FORMAT_TEXT}{STORE_FORMAT}\n".encode(), 0)
+            files.sync(handle)
+        finally:
+            files.close(handle)
+        files.rename(f"{name}.new", name)
+        files.sync_folder(path)
+        return
+    handle = files.open(name)
+    try:
+        text = files.pread(handle, _TEXT_SIZE_MAX, 0).decode("ascii", "replace").strip()
+    finally:
+        files.close(handle)
+    number = text.removeprefix(FORMAT_TEXT)
+    if number == text or not number.isdecimal():
+        raise StoreUnusable(f"{name} reads {text!r}, expected '{FORMAT_TEXT}{STORE_FORMAT}'")
+    if int(number) > STORE_FORMAT:
+        raise StoreUnusable(
+            f"the store {path} has format {number}; this version of Headrace reads up to {STORE_FORMAT}: "
+            "use the version that wrote it"
+        )
+
+
+class FileStore:
+    """All logs of one server."""
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        lock: int,
+        scheduler: Scheduler,
+        chance: Chance,
+        files: Files,
+        options: StoreOptions,
+    ) -> None:
+        self.path = path
+        self._lock = lock
+        self._scheduler = scheduler
+        self._chance = chance
+        self._files = files
+        self._options = options
+        self._wake = Wake() if options.is_threaded else None
+        self._errands = Errands(scheduler, self._wake)
+        self._commit = GroupCommit(
+            scheduler=scheduler,
+            errands=self._errands,
+            sync_always=options.sync_always,
+            sync_interval_ns=options.sync_interval_ns,
+        )
+        self._worker: SyncWorker
+        if self._wake is None:
+            self._worker = InlineWorker(files, scheduler, self._on_done)
+        else:
+            self._worker = sync_thread(files, self._wake)
+        self._commit.use(self._worker)
+        self._indexes: IndexStore = SubjectIndexes(
+            None if options.is_index_in_memory else f"{path}/{INDEX_FOLDER}", chance, scheduler
+        )
+        self._shared = Shared(
+            files=files,
+            clock=scheduler,
+            chance=chance,
+            errands=self._errands,
+            commit=self._commit,
+            blocks=Blocks(files, size_max=options.cache_size),
+            offsets=OffsetsCache(),
+            indexes=self._indexes,
+            segment_size_first=options.segment_size_first,
+            segment_size_max=options.segment_size_max,
+        )
+        self._logs: dict[int, FileLog] = {}
+        self._memory_logs: dict[int, MemoryLog] = {}
+        self._buried: list[FileLog] = []
+        self._idle_timer: Timer | None = None
+        self._is_closed = False
+        self.unreadable: list[tuple[str, str]] = []
+        """Folders of streams whose state log cannot be read, each with the reason; left as they are."""
+        self._recover()
+
+    @property
+    def ready_handle(self) -> int:
+        """Becomes readable when `on_ready` is to be called; -1 where nothing has to be watched."""
+        return -1 if self._wake is None else self._wake.read_handle
+
+    def on_ready(self) -> None:
+        """A thread has reported."""
+        if self._wake is not None and not self._is_closed:
+            self._wake.clear()
+            self._on_done()
+
+    def logs(self) -> Sequence[StreamLog]:
+        return [*self._logs.values(), *self._memory_logs.values()]
+
+    def create(
+        self, config: dict[str, Any], *, memory: bool, created_ns: int, first_sequence: int = 0
+    ) -> StreamLog:
+        stream_id = self._fresh_id()
+        if memory:
+            log = MemoryLog(
+                stream_id=stream_id, config=config, created_ns=created_ns, first_sequence=first_sequence
+            )
+            self._memory_logs[stream_id] = log
+            return log
+        try:
+            return self._create(stream_id, config, created_ns, max(1, first_sequence))
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise DiskFull(f"no room for a stream in {self.path}") from error
+            raise StorageError(f"{self.path}: a stream cannot be made: {error.strerror}") from error
+
+    def delete(self, log: StreamLog) -> None:
+        if self._memory_logs.pop(log.stream_id, None) is not None:
+            return
+        file_log = self._logs[log.stream_id]
+        folder, dead = file_log.folder, f"{file_log.folder}.dead"
+        try:
+            self._files.rename(folder, dead)
+        except OSError as error:
+            raise StorageError(f"{folder}: cannot be deleted: {error.strerror}") from error
+        del self._logs[log.stream_id]
+        file_log.fence("the stream was deleted")
+        self._commit.forget(file_log)
+        self._commit.recent.pop(file_log, None)
+        self._indexes.drop_log(log.stream_id)
+        self._commit.run_before(partial(self._files.sync_folder, f"{self.path}/{STREAMS_FOLDER}"))
+        self._buried.append(file_log)
+
+    @property
+    def is_settled(self) -> bool:
+        return self._commit.is_settled
+
+    def after_sync(self, callback: Callable[[StorageError | None], None]) -> None:
+        self._commit.after_sync(callback)
+
+    def commit(self) -> None:
+        self._commit.commit()
+        self._follow_up()
+
+    def close(self) -> None:
+        if self._is_closed:
+            return
+        self._commit.drain(self._wait)
+        for log in self._logs.values():
+            log.prepare_close()
+        self._commit.drain(self._wait)
+        self._bury()
+        self._commit.close()
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+        for log in self._logs.values():
+            log.follow(1 << 62)
+            log.close()
+        self._worker.close()
+        self._errands.close()
+        self._indexes.close()
+        self._shared.blocks.close()
+        self._is_closed = True
+        if self._wake is not None:
+            self._wake.close()
+        self._files.close(self._lock)
+
+    def _recover(self) -> None:
+        streams = f"{self.path}/{STREAMS_FOLDER}"
+        for name in self._files.list_folder(streams):
+            folder = f"{streams}/{name}"
+            if name.endswith((".new", ".dead")):
+                remove_tree(self._files, folder)
+                continue
+            try:
+                stream_id = int(name, 16)
+            except ValueError:
+                continue
+            try:
+                self._logs[stream_id] = recover(self._shared, folder, stream_id)
+            except StateUnreadable as error:
+                self.unreadable.append((folder, str(error)))
+
+    def _create(self, stream_id: int, config: dict[str, Any], created_ns: int, first: int) -> FileLog:
+        files, shared = self._files, self._shared
+        streams = f"{self.path}/{STREAMS_FOLDER}"
+        folder = f"{streams}/{stream_id:016x}"
+        new = f"{folder}.new"
+        files.make_folder(new)
+        files.make_folder(f"{new}/{SEGMENTS_FOLDER}")
+        stream = {"created_ns": created_ns, "id": f"{stream_id:016x}", "first": first}
+        header = FileHeader(FileKind.STATE, fresh_salt(self._chance), stream_id, 1, created_ns, 0)
+        generation = write_generation(
+            files, new, header, [[["stream", stream], ["config", config]]], change=0
+        )
+        files.rename(new, folder)
+        generation = generation._replace(path=generation.path.replace(".new/", "/", 1))
+        self._commit.run_before(partial(files.sync_folder, streams))
+        segments = Segments(files, shared.blocks, shared.offsets)
+        index = self._indexes.open_log(stream_id, Position(first - 1, 0))
+        writer = SegmentWriter(
+            files=files,
+            chance=self._chance,
+            clock=self._scheduler,
+            errands=self._errands,
+            folder=f"{folder}/{SEGMENTS_FOLDER}",
+            stream_id=stream_id,
+            segments=segments,
+            batch=0,
+            size_first=shared.segment_size_first,
+            size_max=shared.segment_size_max,
+        )
+        log = self._logs[stream_id] = FileLog(
+            files=files,
+            clock=self._scheduler,
+            chance=self._chance,
+            errands=self._errands,
+            commit=self._commit,
+            folder=folder,
+            stream_id=stream_id,
+            config=config,
+            created_ns=created_ns,
+            first=first,
+            consumers={},
+            contents=Contents(segments, index, first=first),
+            writer=writer,
+            state=StateLog(files, generation, snapshot_size=generation.used, change=0),
+            damage=[],
+        )
+        return log
+
+    def _fresh_id(self) -> int:
+        while True:
+            stream_id = self._chance.bits64()
+            if stream_id and stream_id not in self._logs and stream_id not in self._memory_logs:
+                return stream_id
+
+    def _on_done(self) -> None:
+        self._errands.deliver()
+        self._commit.on_worker_done()
+        if not self._is_closed:
+            self._follow_up()
+
+    def _follow_up(self) -> None:
+        """Do what comes after commits: indexes that lag, streams that fall idle, deleted ones' files."""
+        for log in self._logs.values() if self._commit.recent else ():
+            if log.has_index_work and not log.fenced:
+                log.follow(INDEX_BUDGET_NS)
+                break
+        if self._commit.recent and self._idle_timer is None:
+            self._idle_timer = self._scheduler.call_at(
+                self._scheduler.monotonic_ns() + IDLE_NS, self._on_idle
+            )
+        if self._buried:
+            self._bury()
+
+    def _on_idle(self) -> None:
+        self._idle_timer = None
+        recent = list(self._commit.recent)
+        self._commit.recent.clear()
+        for log in recent:
+            if isinstance(log, FileLog) and log.stream_id in self._logs:
+                log.settle()
+                if log.has_index_work and not log.fenced:
+                    log.follow(INDEX_BUDGET_NS)
+                    self._commit.recent[log] = None
+        self.commit()
+
+    def _bury(self) -> None:
+        """Close and remove the files of deleted streams that no commit cycle uses any more."""
+        waiting: list[FileLog] = []
+        for log in self._buried:
+            if self._commit.holds(log):
+                waiting.append(log)
+                continue
+            log.close()
+            self._errands.run(partial(remove_tree, self._files, f"{log.folder}.dead"), _ignore)
+        self._buried = waiting
+
+    def _wait(self) -> None:
+        if self._wake is not None:
+            select.select([self._wake.read_handle], [], [], 1.0)
+            self._wake.clear()
+        self._errands.deliver()
+        self._commit.on_worker_done()
+
+
+def _prepare_folder(files: Files, path: str) -> None:
+    status = files.status(path)
+    if status is not None and not status.is_folder:
+        raise StoreUnusable(f"storage directory is not a directory: {path}")
+    try:
+        if status is None:
+            make_folders(files, path)
+        if files.status(f"{path}/{STREAMS_FOLDER}") is None:
+            files.make_folder(f"{path}/{STREAMS_FOLDER}")
+            files.sync_folder(path)
+    except OSError as error:
+        raise StoreUnusable(f"could not create storage directory: {path}: {error.strerror}") from error
+
+
+def _locked(files: Files, path: str) -> int:
+    name = f"{path}/lock"
+    try:
+        handle = files.lock(name)
+    except BlockingIOError as error:
+        raise StoreLocked(
+            f"the store {path} is in use by process {_lock_owner(files, name)}; stop it, or use another folder"
+        ) from error
+    except OSError as error:
+        raise StoreUnusable(f"could not write to the storage directory: {path}: {error.strerror}") from error
+    files.pwrite(handle, f"{os.getpid()}\n".ljust(_TEXT_SIZE_MAX).encode(), 0)
+    return handle
+
+
+def _lock_owner(files: Files, name: str) -> str:
+    try:
+        handle = files.open(name)
+    except OSError:
+        return "(unknown)"
+    try:
+        return files.pread(handle, _TEXT_SIZE_MAX, 0).decode("ascii", "replace").strip() or "(unknown)"
+    finally:
+        files.close(handle)
+
+
+def _ignore(_: OSError | None) -> None:
+    """What could not be removed is removed at the next start."""
