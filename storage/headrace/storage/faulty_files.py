@@ -1,0 +1,447 @@
+"""A disk in memory that keeps only what POSIX promises, and fails when it is told to.
+
+It implements `Files`. Everything written is visible at once, as through a page cache, and durable only after the right
+sync. `power_cut()` gives the disk that a machine may find afterwards; one seed gives one disk:
+
+- each page (4 KiB) of a file that was not synced is there as written, as it was, or *torn*: sector by sector (512
+  bytes) one or the other; a page that was never on disk may hold a stale block of another file instead of zeros;
+- a size that was not synced is the old one, the new one, or one between;
+- names that were not synced (creations, renames, removals, folders) are there up to some moment (a journalling file
+  system) or each by itself (any other); a rename has happened or has not.
+
+`killed()` gives the disk after the death of the process alone: all that was written is there, and still not synced.
+
+**Faults**: `fail(...)` lets the n-th call of some kind fail, once or from then on, with an errno, for a write
+after part of it. A failed sync behaves as Linux does: the pages in question are no longer waiting to be written, some
+of them never arrive, and the next sync reports success. `cut_at(n)` lets the power go in the n-th change: it raises
+`PowerLost`, which no `except OSError` and no `except Exception` holds up. `capacity` limits the sum of all files.
+"""
+
+import errno
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from headrace.core.base.chance import Chance
+from headrace.storage.files import Buffer, FileStatus
+
+PAGE_SIZE: Final = 4096
+SECTOR_SIZE: Final = 512
+
+CHANGES: Final = frozenset(
+    {
+        "create",
+        "pwrite",
+        "preallocate",
+        "sync",
+        "sync_folder",
+        "rename",
+        "unlink",
+        "make_folder",
+        "remove_folder",
+    }
+)
+"""The calls that change the disk: those that `cut_at` counts."""
+
+
+class PowerLost(BaseException):
+    """The power went. The disk that is left is `power_cut()` of the same files."""
+
+
+@dataclass(slots=True, eq=False)
+class _File:
+    """`data` is what is seen; `durable` what is on the medium; `dirty` the pages where they may differ."""
+
+    data: bytearray = field(default_factory=bytearray)
+    durable: bytearray = field(default_factory=bytearray)
+    dirty: set[int] = field(default_factory=set[int])
+    is_locked: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class _Folder:
+    """`names` is what is seen; `durable` what is on the medium; `waiting` how to get from this to that, in order."""
+
+    names: "dict[str, _File | _Folder]" = field(default_factory=dict[str, "_File | _Folder"])
+    durable: "dict[str, _File | _Folder]" = field(default_factory=dict[str, "_File | _Folder"])
+    waiting: "list[_NameChange]" = field(default_factory=list["_NameChange"])
+
+
+@dataclass(frozen=True, slots=True)
+class _NameChange:
+    """One step in a folder: `node` gets the name `name`, or (None) the name goes; `old_name` goes with it."""
+
+    moment: int
+    name: str
+    node: _File | _Folder | None
+    old_name: str = ""
+
+    def apply(self, names: dict[str, _File | _Folder]) -> None:
+        if self.node is None:
+            names.pop(self.name, None)
+            return
+        names[self.name] = self.node
+        if self.old_name and names.get(self.old_name) is self.node:
+            del names[self.old_name]
+
+
+@dataclass(slots=True)
+class _Fault:
+    call: str
+    countdown: int
+    number: int
+    is_lasting: bool
+    part: float
+
+
+class FaultyFiles:
+    """The disk. Paths are absolute; the folder `/` is always there. Not for more than one thread at a time."""
+
+    def __init__(self, seed: int, *, capacity: int = 0) -> None:
+        self.capacity = capacity
+        self.changes = 0
+        """How many changes were made so far."""
+        self._chance = Chance(seed)
+        self._root = _Folder()
+        self._handles: dict[int, _File] = {}
+        self._next_handle = 3
+        self._faults: list[_Fault] = []
+        self._cut_after = -1
+        self._is_gone = False
+
+    # what tests do to it
+
+    def fail(
+        self, call: str, *, nth: int = 1, number: int = errno.EIO, lasting: bool = False, part: float = 0.0
+    ) -> None:
+        """Let the `nth` call from now on of the function `call` ("change": of any that changes something) fail.
+
+        `number` is the errno; with `lasting` all calls after it fail too. Of a failing write, `part` (0 to 1) is done.
+        """
+        self._faults.append(_Fault(call, nth, number, lasting, part))
+
+    def heal(self) -> None:
+        """Forget all faults that were asked for."""
+        self._faults.clear()
+
+    def cut_at(self, nth: int) -> None:
+        """Let the power go in the `nth` change from now on."""
+        self._cut_after = nth
+
+    def killed(self) -> "FaultyFiles":
+        """Give the disk after the process died. These files cannot be used any more."""
+        for file in _files_in(self._root):
+            file.is_locked = False
+        return self._successor(self._root)
+
+    def power_cut(self) -> "FaultyFiles":
+        """Give the disk after the power went, and came back. These files cannot be used any more."""
+        chance = self._chance
+        moments = sorted(each.moment for folder in _folders_in(self._root) for each in folder.waiting)
+        horizon: int | None = None
+        if chance.below(2):
+            horizon = moments[chance.below(len(moments))] if moments and chance.below(4) else self.changes + 1
+        stale = [bytes(file.data) for file in _files_in(self._root) if file.data]
+        return self._successor(self._surviving_folder(self._root, horizon, stale, {}))
+
+    # Files
+
+    def create(self, path: str) -> int:
+        self._enter("create")
+        folder, name = self._parent(path)
+        if name in folder.names:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
+        file = _File()
+        self._change_name(folder, _NameChange(self.changes, name, file))
+        return self._handle(file)
+
+    def open(self, path: str, *, writable: bool = False) -> int:  # noqa: ARG002  (this disk has no permissions)
+        self._enter("open")
+        return self._handle(self._file(path))
+
+    def close(self, handle: int) -> None:
+        file = self._handles.pop(handle, None)
+        if file is None:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        if not any(each is file for each in self._handles.values()):
+            file.is_locked = False
+
+    def pread(self, handle: int, size: int, offset: int) -> bytes:
+        self._enter("pread")
+        return bytes(self._handles[handle].data[offset : offset + size])
+
+    def pwrite(self, handle: int, data: Buffer, offset: int) -> None:
+        content = bytes(data)
+
+        def some(part: float) -> None:
+            self._write(handle, content[: int(len(content) * part)], offset)
+
+        self._enter("pwrite", some)
+        self._write(handle, content, offset)
+
+    def preallocate(self, handle: int, offset: int, size: int) -> None:
+        self._enter("preallocate")
+        file = self._handles[handle]
+        missing = offset + size - len(file.data)
+        if missing > 0:
+            self._write(handle, bytes(missing), len(file.data))
+
+    def sync(self, handle: int) -> None:
+        file = self._handles[handle]
+
+        def lose(part: float) -> None:  # noqa: ARG001  (of a sync it is up to chance what arrives)
+            kept = {page for page in sorted(file.dirty) if self._chance.below(2)}
+            _make_durable(file, kept, len(file.data) if self._chance.below(2) else len(file.durable))
+            file.dirty.clear()
+
+        self._enter("sync", lose)
+        _make_durable(file, file.dirty, len(file.data))
+        file.dirty.clear()
+
+    def sync_folder(self, path: str) -> None:
+        self._enter("sync_folder")
+        folder = self._folder(path)
+        folder.durable = dict(folder.names)
+        folder.waiting.clear()
+
+    def size(self, handle: int) -> int:
+        return len(self._handles[handle].data)
+
+    def status(self, path: str) -> FileStatus | None:
+        self._enter("status")
+        try:
+            node = self._node(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        if isinstance(node, _Folder):
+            return FileStatus(size=0, is_folder=True)
+        return FileStatus(size=len(node.data), is_folder=False)
+
+    def rename(self, path: str, new_path: str) -> None:
+        self._enter("rename")
+        folder, name = self._parent(path)
+        new_folder, new_name = self._parent(new_path)
+        assert folder is new_folder, "a rename stays in its folder"
+        node = self._node(path)
+        replaced = folder.names.get(new_name)
+        if isinstance(replaced, _Folder) and (replaced.names or not isinstance(node, _Folder)):
+            raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), new_path)
+        self._change_name(folder, _NameChange(self.changes, new_name, node, old_name=name))
+
+    def unlink(self, path: str) -> None:
+        self._enter("unlink")
+        self._file(path)
+        folder, name = self._parent(path)
+        self._change_name(folder, _NameChange(self.changes, name, None))
+
+    def make_folder(self, path: str) -> None:
+        self._enter("make_folder")
+        folder, name = self._parent(path)
+        if name in folder.names:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
+        self._change_name(folder, _NameChange(self.changes, name, _Folder()))
+
+    def remove_folder(self, path: str) -> None:
+        self._enter("remove_folder")
+        if self._folder(path).names:
+            raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), path)
+        folder, name = self._parent(path)
+        self._change_name(folder, _NameChange(self.changes, name, None))
+
+    def list_folder(self, path: str) -> list[str]:
+        self._enter("list_folder")
+        return sorted(self._folder(path).names)
+
+    def lock(self, path: str) -> int:
+        folder, name = self._parent(path)
+        if name not in folder.names:
+            return self._locked(self.create(path))
+        file = self._file(path)
+        if file.is_locked:
+            raise BlockingIOError(errno.EWOULDBLOCK, os.strerror(errno.EWOULDBLOCK), path)
+        return self._locked(self._handle(file))
+
+    def free_space(self, path: str) -> int:  # noqa: ARG002  (there is one file system)
+        return self.capacity - self._used() if self.capacity else 1 << 50
+
+    # how calls fail
+
+    def _enter(self, call: str, partly: Callable[[float], None] | None = None) -> None:
+        """Count a call, and let it fail if that was asked for, with `partly` done."""
+        if self._is_gone:
+            raise PowerLost
+        if call in CHANGES:
+            self.changes += 1
+            if self._cut_after > 0:
+                self._cut_after -= 1
+                if self._cut_after == 0:
+                    if partly is not None:
+                        partly(self._chance.below(1000) / 1000)
+                    self._is_gone = True
+                    raise PowerLost
+        for fault in self._faults:
+            if fault.call != call and not (fault.call == "change" and call in CHANGES):
+                continue
+            if fault.countdown > 0:
+                fault.countdown -= 1
+            elif not fault.is_lasting:
+                continue
+            if fault.countdown == 0:
+                if not fault.is_lasting:
+                    fault.countdown = -1
+                if partly is not None:
+                    partly(fault.part)
+                raise OSError(fault.number, os.strerror(fault.number))
+
+    def _write(self, handle: int, content: bytes, offset: int) -> None:
+        file = self._handles[handle]
+        growth = offset + len(content) - len(file.data)
+        if self.capacity and growth > 0:
+            room = self.capacity - self._used()
+            if growth > room:
+                content = content[: max(0, len(content) - (growth - room))]
+                self._put(file, content, offset)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._put(file, content, offset)
+
+    def _put(self, file: _File, content: bytes, offset: int) -> None:
+        if not content:
+            return
+        start = min(offset, len(file.data))
+        if len(file.data) < offset:
+            file.data.extend(bytes(offset - len(file.data)))
+        file.data[offset : offset + len(content)] = content
+        file.dirty.update(range(start // PAGE_SIZE, (offset + len(content) - 1) // PAGE_SIZE + 1))
+
+    def _used(self) -> int:
+        held = {id(file): file for file in _files_in(self._root)}
+        held.update((id(file), file) for file in self._handles.values())
+        return sum(len(file.data) for file in held.values())
+
+    # paths and handles
+
+    def _handle(self, file: _File) -> int:
+        handle = self._next_handle
+        self._next_handle += 1
+        self._handles[handle] = file
+        return handle
+
+    def _locked(self, handle: int) -> int:
+        self._handles[handle].is_locked = True
+        return handle
+
+    def _node(self, path: str) -> _File | _Folder:
+        node: _File | _Folder = self._root
+        for name in path.split("/"):
+            if not name:
+                continue
+            if isinstance(node, _File):
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
+            if name not in node.names:
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+            node = node.names[name]
+        return node
+
+    def _file(self, path: str) -> _File:
+        node = self._node(path)
+        if isinstance(node, _Folder):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+        return node
+
+    def _folder(self, path: str) -> _Folder:
+        node = self._node(path)
+        if isinstance(node, _File):
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
+        return node
+
+    def _parent(self, path: str) -> tuple[_Folder, str]:
+        folder, name = os.path.split(path)
+        return self._folder(folder), name
+
+    def _change_name(self, folder: _Folder, change: _NameChange) -> None:
+        folder.waiting.append(change)
+        change.apply(folder.names)
+
+    # what is left
+
+    def _successor(self, root: _Folder) -> "FaultyFiles":
+        self._is_gone = True
+        after = FaultyFiles(self._chance.bits64(), capacity=self.capacity)
+        after._root = root
+        return after
+
+    def _surviving_folder(
+        self, folder: _Folder, horizon: int | None, stale: list[bytes], seen: "dict[int, _File]"
+    ) -> _Folder:
+        names = dict(folder.durable)
+        for change in folder.waiting:
+            if change.moment <= horizon if horizon is not None else self._chance.below(2):
+                change.apply(names)
+        after = _Folder()
+        for name, node in names.items():
+            if isinstance(node, _Folder):
+                after.names[name] = self._surviving_folder(node, horizon, stale, seen)
+                continue
+            if id(node) not in seen:
+                seen[id(node)] = self._surviving_file(node, stale)
+            after.names[name] = seen[id(node)]
+        after.durable = dict(after.names)
+        return after
+
+    def _surviving_file(self, file: _File, stale: list[bytes]) -> _File:
+        chance = self._chance
+        old_size, new_size = len(file.durable), len(file.data)
+        size = (old_size, new_size, min(old_size, new_size) + chance.below(abs(new_size - old_size) + 1))[
+            chance.below(3)
+        ]
+        content = bytearray(file.durable)
+        content.extend(bytes(max(0, size - len(content))))
+        for page in sorted(file.dirty):
+            start = page * PAGE_SIZE
+            stop = min(start + PAGE_SIZE, size)
+            if start >= stop:
+                continue
+            fate = chance.below(8)
+            if fate < 3:
+                content[start:stop] = _padded(file.data[start:stop], stop - start)
+            elif fate < 5:
+                for sector in range(start, stop, SECTOR_SIZE):
+                    if chance.below(2):
+                        end = min(sector + SECTOR_SIZE, stop)
+                        content[sector:end] = _padded(file.data[sector:end], end - sector)
+            elif fate == 5 and start >= old_size and stale:
+                other = stale[chance.below(len(stale))]
+                place = chance.below(len(other) // PAGE_SIZE + 1) * PAGE_SIZE
+                content[start:stop] = _padded(other[place : place + stop - start], stop - start)
+        del content[size:]
+        return _File(data=content, durable=bytearray(content))
+
+
+def _padded(content: bytes | bytearray, size: int) -> bytes:
+    return bytes(content).ljust(size, b"\0")
+
+
+def _make_durable(file: _File, pages: set[int], size: int) -> None:
+    if len(file.durable) < size:
+        file.durable.extend(bytes(size - len(file.durable)))
+    del file.durable[size:]
+    for page in pages:
+        start = page * PAGE_SIZE
+        stop = min(start + PAGE_SIZE, size)
+        if start < stop:
+            file.durable[start:stop] = file.data[start:stop]
+
+
+def _folders_in(folder: _Folder) -> Iterator[_Folder]:
+    """Give a folder and all below it, those that only the medium still names too."""
+    yield folder
+    nodes = {id(node): node for node in (*folder.names.values(), *folder.durable.values())}
+    for node in nodes.values():
+        if isinstance(node, _Folder):
+            yield from _folders_in(node)
+
+
+def _files_in(folder: _Folder) -> Iterator[_File]:
+    for each in _folders_in(folder):
+        yield from (node for node in each.names.values() if isinstance(node, _File))
