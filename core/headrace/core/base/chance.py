@@ -7,6 +7,7 @@ Source: the published algorithms of Blackman and Vigna, stated here from their d
 """
 
 import secrets
+from collections.abc import Sequence
 from typing import Final
 
 _MASK: Final = (1 << 64) - 1
@@ -35,6 +36,15 @@ class Chance:
             mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & _MASK
             state.append(mixed ^ (mixed >> 31))
         self._state = state
+
+    @property
+    def state(self) -> Sequence[int]:
+        """The generator's four words. The compiled engine draws from them in C, and sets them to where it came."""
+        return self._state
+
+    @state.setter
+    def state(self, words: Sequence[int]) -> None:
+        self._state = list(words)
 
     def bits64(self) -> int:
         """Give the next 64 bits as an unsigned integer."""

@@ -4,7 +4,8 @@ Problem: most of what a server reads are publishes whose route is known already.
 than the work. So `_read` takes PUB and HPUB in the form that clients send, finds the route in a small table, and copies
 prefix and body into each subscriber's buffer, with no object per message. **Everything else is the plain engine's**:
 any other operation, any other form, a connection that is verbose or pedantic, a subject whose route or
-verdict is not known yet, queue groups, subscriptions with a limit, a message that nobody took and that wants to know.
+verdict is not known yet, subscriptions with a limit, a sink in a queue group, a message that nobody took and that wants
+to know.
 Such an operation is handed to the plain reader byte for byte, and the loop goes on behind it. The plain reader may be
 given its input in any pieces, so this is never wrong, only slower.
 
@@ -37,7 +38,7 @@ from headrace.core.base.chance import fresh_seed
 from headrace.core.engine.interface import Gathered, Phase
 from headrace.core.engine.plain import PlainEngine
 from headrace.core.engine.plain_connection import NEVER, PlainConnection
-from headrace.core.routing.entries import SinkEntry
+from headrace.core.routing.entries import SinkBox, SinkEntry
 
 
 cdef extern from *:
@@ -260,6 +261,12 @@ cdef struct Target:
     uint64_t delivered          # not added to the subscription yet
 
 
+cdef struct Group:
+    # A queue group: members are targets too, behind those of plain subscriptions.
+    Py_ssize_t first
+    Py_ssize_t count
+
+
 cdef class FastRoute:
     """Who gets what is published on one subject, or on all with one parent."""
 
@@ -270,7 +277,10 @@ cdef class FastRoute:
     cdef list keep
     cdef list gatherers
     cdef Target *targets
-    cdef Py_ssize_t count
+    cdef Py_ssize_t count           # of targets
+    cdef Py_ssize_t plain_count     # of those that get every message
+    cdef Group *groups
+    cdef Py_ssize_t group_count
     cdef bytes prefixes
     cdef bint is_answered
     cdef bint is_counted        # in the engine's list of those with counts
@@ -283,9 +293,11 @@ cdef class FastRoute:
 
     def __cinit__(self):
         self.targets = NULL
+        self.groups = NULL
 
     def __dealloc__(self):
         free(self.targets)
+        free(self.groups)
 
 
 cdef class RouteCache:
@@ -351,6 +363,9 @@ cdef class FastPath:
     cdef object reader
     cdef object delivery
     cdef object subscriptions
+    cdef object chance
+    cdef uint64_t[4] words      # the generator's, while `has_words`
+    cdef bint has_words
     cdef dict caches            # of RouteCache, by scope or (for the server itself) table
     cdef dict gatherers         # by the id of their sink, which they keep alive
     cdef list touched           # gatherers with a batch
@@ -361,7 +376,9 @@ cdef class FastPath:
     cdef char *pool[POOL_SIZE]
     cdef int pooled
 
-    def __cinit__(self, reader, delivery, subscriptions, skips_slow):
+    def __cinit__(self, reader, delivery, subscriptions, chance, skips_slow):
+        self.chance = chance
+        self.has_words = False
         self.reader = reader
         self.delivery = delivery
         self.subscriptions = subscriptions
@@ -643,14 +660,9 @@ cdef class FastPath:
         for the server itself.
         """
         cdef Py_ssize_t index
-        cdef Target *target
-        cdef Wire wire
+        cdef Py_ssize_t member
         cdef Gatherer gatherer
-        cdef const char *prefix
-        cdef size_t prefix_size
-        cdef size_t size
-        cdef bint is_silent = publisher is not None and not publisher.echo
-        cdef bint is_taken
+        cdef Wire silent = publisher if publisher is not None and not publisher.echo else None
         if route.epoch != self.epoch:
             self._look_at_route(route)
         if not route.is_usable or (line.header_size > 0 and not route.takes_headers):
@@ -658,49 +670,18 @@ cdef class FastPath:
         if line.reply_size > 0 and publisher is not None:
             if route.hears_replies:
                 return False
-            if publisher.no_responders and not route.is_answered:
-                is_taken = False
-                for index in range(route.count):
-                    if not is_silent or route.targets[index].wire != <PyObject *>publisher:
-                        is_taken = True
-                        break
-                if not is_taken:
-                    return False
+            if publisher.no_responders and not route.is_answered and not self._is_taken(route, silent):
+                return False
         if route.count > 0 and not route.is_counted:
             route.is_counted = True
             self.counted.append(route)
-        for index in range(route.count):
-            target = &route.targets[index]
-            if is_silent and target.wire == <PyObject *>publisher:
-                continue
-            wire = <Wire>target.wire
-            prefix = PyBytes_AS_STRING(route.prefixes) + target.prefix_offset
-            prefix_size = target.prefix_size
-            # A route by parent has no subject in its prefixes: `HMSG ` and the subject come first.
-            size = body_size + prefix_size + (line.subject_size + 6 if route.route is None else 0)
-            if wire.size + size > wire.capacity:
-                self._make_room(wire, size, publisher)
-            if route.route is None:
-                if line.header_size > 0:
-                    wire.buffer[wire.size] = c'H'
-                    wire.size += 1
-                memcpy(wire.buffer + wire.size, b"MSG ", 4)
-                memcpy(wire.buffer + wire.size + 4, line.subject, line.subject_size)
-                wire.size += line.subject_size + 4
-                wire.buffer[wire.size] = c' '
-                wire.size += 1
-            elif line.header_size == 0:
-                prefix += 1
-                prefix_size -= 1
-            memcpy(wire.buffer + wire.size, prefix, prefix_size)
-            memcpy(wire.buffer + wire.size + prefix_size, body, body_size)
-            wire.size += prefix_size + body_size
-            wire.out_messages += 1
-            wire.out_bytes += line.total_size
-            target.delivered += 1
-            if not wire.is_dirty:
-                wire.is_dirty = True
-                self.dirty.append(wire)
+        for index in range(route.plain_count):
+            if route.targets[index].wire != <PyObject *>silent:
+                self._copy(route, &route.targets[index], line, body, body_size, publisher)
+        for index in range(route.group_count):
+            member = self._choose(route, &route.groups[index], silent)
+            if member >= 0:
+                self._copy(route, &route.targets[member], line, body, body_size, publisher)
         for gatherer in route.gatherers:
             if gatherer.batch is None:
                 gatherer.batch = CompiledBatch()
@@ -716,6 +697,79 @@ cdef class FastPath:
                 publisher_id,
             )
         return True
+
+    cdef int _copy(
+        self, FastRoute route, Target *target, const Line *line, const char *body, size_t body_size, Wire publisher
+    ) except -1:
+        """Append a message to a target's output."""
+        cdef Wire wire = <Wire>target.wire
+        cdef const char *prefix = PyBytes_AS_STRING(route.prefixes) + target.prefix_offset
+        cdef size_t prefix_size = target.prefix_size
+        # A route by parent has no subject in its prefixes: `HMSG `, the subject and a blank come first.
+        cdef size_t size = body_size + prefix_size + (line.subject_size + 6 if route.route is None else 0)
+        if wire.size + size > wire.capacity:
+            self._make_room(wire, size, publisher)
+        if route.route is None:
+            if line.header_size > 0:
+                wire.buffer[wire.size] = c'H'
+                wire.size += 1
+            memcpy(wire.buffer + wire.size, b"MSG ", 4)
+            memcpy(wire.buffer + wire.size + 4, line.subject, line.subject_size)
+            wire.size += line.subject_size + 4
+            wire.buffer[wire.size] = c' '
+            wire.size += 1
+        elif line.header_size == 0:
+            prefix += 1
+            prefix_size -= 1
+        memcpy(wire.buffer + wire.size, prefix, prefix_size)
+        memcpy(wire.buffer + wire.size + prefix_size, body, body_size)
+        wire.size += prefix_size + body_size
+        wire.out_messages += 1
+        wire.out_bytes += line.total_size
+        target.delivered += 1
+        if not wire.is_dirty:
+            wire.is_dirty = True
+            self.dirty.append(wire)
+        return 0
+
+    cdef bint _is_taken(self, FastRoute route, Wire silent) noexcept:
+        """Tell whether anybody but `silent` is there."""
+        cdef Py_ssize_t index
+        for index in range(route.count):
+            if route.targets[index].wire != <PyObject *>silent:
+                return True
+        return False
+
+    # queue groups
+
+    cdef Py_ssize_t _choose(self, FastRoute route, const Group *group, Wire silent) except -2:
+        """Draw a member, or take the next that is not `silent`; -1 where there is none."""
+        cdef Py_ssize_t start = self._below(group.count) if group.count > 1 else 0
+        cdef Py_ssize_t index
+        cdef Py_ssize_t member
+        for index in range(group.count):
+            member = group.first + (start + index) % group.count
+            if route.targets[member].wire != <PyObject *>silent:
+                return member
+        return -1
+
+    cdef Py_ssize_t _below(self, Py_ssize_t bound) except -1:
+        """Draw as `Chance.below` does, from the same words."""
+        cdef uint64_t result
+        cdef uint64_t shifted
+        if not self.has_words:
+            self.words = self.chance.state
+            self.has_words = True
+        result = self.words[1] * 5
+        result = ((result << 7) | (result >> 57)) * 9
+        shifted = self.words[1] << 17
+        self.words[2] ^= self.words[0]
+        self.words[3] ^= self.words[1]
+        self.words[1] ^= self.words[2]
+        self.words[0] ^= self.words[3]
+        self.words[2] ^= shifted
+        self.words[3] = (self.words[3] << 45) | (self.words[3] >> 19)
+        return <Py_ssize_t>(((result >> 32) * <uint64_t>bound) >> 32)
 
     # routes
 
@@ -774,7 +828,14 @@ cdef class FastPath:
     cdef FastRoute _exact_route(self, RouteCache cache, bytes subject):
         """Make a fast route of a subject's plain route; None where it has a part that is not for the fast path."""
         plain = cache.table.lasting_route(subject)
-        if plain.groups or len(plain.targets) > TARGETS_MAX:
+        targets = list(plain.targets)
+        group_sizes = []
+        for _, members in plain.groups:
+            if any(isinstance(member, SinkBox) for member in members):
+                return None
+            targets += members
+            group_sizes.append(len(members))
+        if len(targets) > TARGETS_MAX:
             return None
         cdef FastRoute route = FastRoute()
         route.name = subject
@@ -783,7 +844,10 @@ cdef class FastPath:
         route.is_answered = plain.is_answered
         route.gatherers = [self._gatherer(box.sink) for box in plain.boxes]
         self._set_targets(
-            route, [target.subscription for target in plain.targets], [b"H" + target.prefix for target in plain.targets]
+            route,
+            [target.subscription for target in targets],
+            [b"H" + target.prefix for target in targets],
+            group_sizes,
         )
         return route
 
@@ -799,28 +863,39 @@ cdef class FastPath:
         route.generation = cache.table.generation
         route.is_answered = False
         subscriptions = []
+        groups = {}
         boxes = []
         for entry in entries:
-            if entry.queue:
-                return None
             if isinstance(entry, SinkEntry):
+                if entry.queue:
+                    return None
                 route.is_answered = route.is_answered or entry.answers is None
                 if entry.box not in boxes:
                     boxes.append(entry.box)
             elif entry.is_filtered:
                 return None
+            elif entry.queue:
+                groups.setdefault(entry.queue, []).append(entry)
             else:
                 subscriptions.append(entry)
+        group_sizes = []
+        for queue in sorted(groups):
+            subscriptions += groups[queue]
+            group_sizes.append(len(groups[queue]))
         route.gatherers = [self._gatherer(box.sink) for box in boxes]
-        self._set_targets(route, subscriptions, [subscription.sid + b" " for subscription in subscriptions])
+        prefixes = [subscription.sid + b" " for subscription in subscriptions]
+        self._set_targets(route, subscriptions, prefixes, group_sizes)
         return route
 
-    cdef int _set_targets(self, FastRoute route, list subscriptions, list prefixes) except -1:
+    cdef int _set_targets(self, FastRoute route, list subscriptions, list prefixes, list group_sizes) except -1:
+        """Fill in the targets: plain subscriptions, then the members of each group."""
         cdef size_t offset = 0
         cdef Py_ssize_t index
+        cdef Py_ssize_t first
         cdef Target *target
         route.targets = <Target *>calloc(len(subscriptions) + 1, sizeof(Target))
-        if route.targets == NULL:
+        route.groups = <Group *>calloc(len(group_sizes) + 1, sizeof(Group))
+        if route.targets == NULL or route.groups == NULL:
             raise MemoryError
         wires = [subscription.connection.wire for subscription in subscriptions]
         route.keep = [wires, subscriptions]
@@ -833,6 +908,12 @@ cdef class FastPath:
             target.prefix_size = len(prefixes[index])
             offset += target.prefix_size
         route.count = len(subscriptions)
+        route.plain_count = first = route.count - sum(group_sizes)
+        route.group_count = len(group_sizes)
+        for index in range(route.group_count):
+            route.groups[index].first = first
+            route.groups[index].count = group_sizes[index]
+            first += route.groups[index].count
         self._look_at_route(route)
         return 0
 
@@ -940,6 +1021,9 @@ cdef class FastPath:
             for index in range(route.count):
                 (<object>route.targets[index].subscription).delivered += route.targets[index].delivered
                 route.targets[index].delivered = 0
+        if self.has_words:
+            self.chance.state = self.words
+            self.has_words = False
         if self.delivery.expired:
             self.subscriptions.expire()
         return 0
@@ -1062,7 +1146,9 @@ class CompiledEngine(PlainEngine):
     def __init__(self, setup):
         super().__init__(setup)
         headrace_keep_freed_pages(TRIM_SIZE, MAP_SIZE)
-        self._fast = FastPath(self._reader, self._delivery, self._subscriptions, setup.no_fast_producer_stall)
+        self._fast = FastPath(
+            self._reader, self._delivery, self._subscriptions, setup.chance, setup.no_fast_producer_stall
+        )
 
     def open(self, transport, connection_id):
         connection = CompiledConnection(transport, connection_id)
