@@ -60,9 +60,10 @@ async def test_a_store_is_temporary_unless_it_is_given_a_place() -> None:
         await jetstream.add_stream(name="S", subjects=["s"])
         assert (await jetstream.publish("s", b"1")).seq == 1
         await client.close()
-        store_path = server.server.composition.store_path
-        assert is_there(store_path)
-    assert not is_there(store_path)
+        store = server.server.composition.file_store
+        assert store is not None
+        assert is_there(store.path)
+    assert not is_there(store.path)
 
 
 def is_there(path: str) -> bool:

@@ -1,6 +1,5 @@
 """How a server's parts are chosen, without sockets."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,7 @@ from headrace.core.base.clock import VirtualScheduler
 from headrace.core.options import AccountJetStreamOptions, AccountOptions, JetStreamOptions, ServerOptions
 from headrace.core.transport.memory import connect
 from headrace.storage.memory_store import MemoryStore
-from headrace.tools.compose import StartError, compose, jetstream_accounts, prepare_store_dir
+from headrace.tools.compose import StartError, compose, jetstream_accounts
 from headrace.tools.store_path import store_path
 
 
@@ -29,36 +28,43 @@ def test_with_configured_accounts_those_have_jetstream_that_ask_for_it() -> None
 def test_the_store_lies_below_the_store_directory_and_is_found_from_either(tmp_path: Path) -> None:
     path = store_path(str(tmp_path))
     assert path == str(tmp_path / "headrace")
-    assert prepare_store_dir(str(tmp_path)) == path
-    os.makedirs(os.path.join(path, "streams"))
+    (tmp_path / "headrace" / "streams").mkdir(parents=True)
     assert store_path(path) == path
     assert store_path(str(tmp_path)) == path
 
 
-def test_a_store_directory_that_is_a_file_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("below", ["", "further"])
+def test_a_store_directory_that_is_a_file_is_refused(tmp_path: Path, below: str) -> None:
     (tmp_path / "f").write_text("")
+    options = ServerOptions(jetstream=JetStreamOptions(store_dir=str(tmp_path / "f" / below)))
     with pytest.raises(
-        StartError, match=r"storage directory is not a directory: .*give another with --store_dir"
+        StartError,
+        match=r"(not a directory|could not create storage directory).*give another with --store_dir",
     ):
-        prepare_store_dir(str(tmp_path / "f"))
-    (tmp_path / "headrace").write_text("")
-    with pytest.raises(StartError, match="storage directory is not a directory"):
-        prepare_store_dir(str(tmp_path))
+        compose(options, scheduler=VirtualScheduler())
 
 
-def test_a_store_directory_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "f").write_text("")
-    with pytest.raises(StartError, match=r"could not create storage directory .*not a directory"):
-        prepare_store_dir(str(tmp_path / "f" / "below"))
+def test_a_stream_that_was_stored_is_there_again(tmp_path: Path) -> None:
+    options = ServerOptions(jetstream=JetStreamOptions(store_dir=str(tmp_path)))
+    for verb in (b"CREATE", b"INFO"):
+        scheduler = VirtualScheduler()
+        composition = compose(options, scheduler=scheduler, chance=Chance(1))
+        client = connect(composition.broker, scheduler)
+        body = b'{"name":"S","subjects":["s"]}' if verb == b"CREATE" else b""
+        request = b"PUB $JS.API.STREAM.%b.S _I %d\r\n%b\r\n" % (verb, len(body), body)
+        client.send(b"CONNECT {}\r\nSUB _I 1\r\n" + request)
+        scheduler.advance(1_000_000_000)
+        assert b'"name":"S"' in client.received()
+        composition.close()
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_store_directory_that_is_not_writable_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "headrace"
-    path.mkdir()
-    path.chmod(0o500)
-    with pytest.raises(StartError, match="storage directory is not writable"):
-        prepare_store_dir(str(tmp_path))
+def test_a_store_that_is_in_use_is_refused(tmp_path: Path) -> None:
+    options = ServerOptions(jetstream=JetStreamOptions(store_dir=str(tmp_path)))
+    composition = compose(options, scheduler=VirtualScheduler())
+    with pytest.raises(StartError, match="in use by process"):
+        compose(options, scheduler=VirtualScheduler())
+    composition.close()
+    compose(options, scheduler=VirtualScheduler()).close()
 
 
 def test_a_composition_serves_jetstream_in_virtual_time_and_closes_in_order() -> None:

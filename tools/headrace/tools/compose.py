@@ -5,9 +5,8 @@ store in memory and connections without sockets. What a configuration does not u
 """
 
 import logging
-import os
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from headrace.core.base.chance import Chance, fresh_seed
 from headrace.core.base.clock import Scheduler
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from headrace.core.monitoring.jetstream import JetStreamView
     from headrace.jetstream.service import JetStream
     from headrace.storage.interface import Store
+    from headrace.storage.store import FileStore
 
 
 class StartError(HeadraceError):
@@ -33,13 +33,13 @@ class StartError(HeadraceError):
 class Composition:
     """A server without listeners. `store` and `jetstream` are None where JetStream is off.
 
-    `store_path` is where the store is; "" for none, and for one that the composer was given.
+    `file_store` is the store where it was opened here, not given.
     """
 
     broker: Broker
     store: "Store | None" = None
     jetstream: "JetStream | None" = None
-    store_path: str = ""
+    file_store: "FileStore | None" = None
 
     @property
     def jetstream_view(self) -> "JetStreamView | None":
@@ -48,7 +48,8 @@ class Composition:
             return None
         from headrace.tools.monitored_jetstream import MonitoredJetStream  # noqa: PLC0415  (only with JetStream)
 
-        return MonitoredJetStream(self.jetstream)
+        unreadable = self.file_store.unreadable if self.file_store is not None else ()
+        return MonitoredJetStream(self.jetstream, unreadable)
 
     def close(self) -> None:
         """End in the order that keeps promises.
@@ -75,10 +76,12 @@ def compose(
     log: logging.Logger | None = None,
     engine_factory: EngineFactory | None = None,
     store: "Store | None" = None,
+    is_threaded: bool = False,
 ) -> Composition:
     """Build a server. With JetStream and no `store`, the one in the store directory is opened.
 
-    Raises StartError when the store cannot be used.
+    With `is_threaded` that store syncs in a thread, and who composes watches its `ready_handle`; without, it syncs
+    inline, as virtual time needs it. Raises StartError when the store cannot be used.
     """
     chance = chance if chance is not None else Chance(fresh_seed())
     broker = Broker(
@@ -90,10 +93,11 @@ def compose(
     )
     if options.jetstream is None:
         return Composition(broker)
-    path = ""
-    if store is None:
-        path, store = _opened_store(options.jetstream, scheduler, chance, broker.log)
-    return _with_jetstream(broker, store, options.jetstream, path)
+    if store is not None:
+        return _with_jetstream(broker, store, options.jetstream)
+    opened = _opened_store(options.jetstream, scheduler, chance, broker.log, is_threaded=is_threaded)
+    placed = replace(options.jetstream, store_dir=opened.path)
+    return replace(_with_jetstream(broker, opened, placed), file_store=opened)
 
 
 def chosen_engine() -> EngineFactory:
@@ -120,7 +124,7 @@ def jetstream_accounts(options: ServerOptions) -> dict[str, AccountJetStreamOpti
     return enabled | {options.system_account: None}
 
 
-def _with_jetstream(broker: Broker, store: "Store", options: JetStreamOptions, path: str) -> Composition:
+def _with_jetstream(broker: Broker, store: "Store", options: JetStreamOptions) -> Composition:
     from headrace.jetstream.service import JetStream  # noqa: PLC0415  (only where JetStream is on)
 
     jetstream = JetStream(
@@ -129,7 +133,7 @@ def _with_jetstream(broker: Broker, store: "Store", options: JetStreamOptions, p
         scheduler=broker.scheduler,
         deadlines=broker.deadlines,
         chance=broker.chance,
-        options=replace(options, store_dir=path or options.store_dir),
+        options=options,
         accounts=jetstream_accounts(broker.options),
         system_account=broker.options.system_account,
         server_name=broker.name,
@@ -139,41 +143,38 @@ def _with_jetstream(broker: Broker, store: "Store", options: JetStreamOptions, p
     )
     jetstream.start()
     broker.set_jetstream(enabled=True, domain=options.domain)
-    return Composition(broker, store, jetstream, path)
-
-
-_HINT: Final = "give another with --store_dir"
-
-
-def prepare_store_dir(store_dir: str) -> str:
-    """Make the store directory where there is none, and give the store's path in it; raises StartError."""
-    path = store_path(store_dir)
-    for folder in (store_dir, path):
-        if os.path.exists(folder) and not os.path.isdir(folder):
-            raise StartError(f'storage directory is not a directory: "{folder}"; {_HINT}')
-    try:
-        os.makedirs(path, exist_ok=True)
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise StartError(f'could not create storage directory "{path}": {reason}; {_HINT}') from error
-    if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
-        raise StartError(f'storage directory is not writable: "{path}"; change its permissions, or {_HINT}')
-    return path
+    return Composition(broker, store, jetstream)
 
 
 def _opened_store(
-    options: JetStreamOptions, scheduler: Scheduler, chance: Chance, log: logging.Logger
-) -> "tuple[str, Store]":
-    from headrace.storage.interface import StorageError  # noqa: PLC0415  (only where JetStream is on)
-    from headrace.storage.store import open_store  # noqa: PLC0415
+    options: JetStreamOptions, scheduler: Scheduler, chance: Chance, log: logging.Logger, *, is_threaded: bool
+) -> "FileStore":
+    from headrace.storage.interface import StorageError, StoreUnusable  # noqa: PLC0415  (only where JetStream is on)
+    from headrace.storage.store import StoreOptions, open_store  # noqa: PLC0415
 
     if not options.store_dir:
         log.warning(
             'No store directory was given; using "%s", which may be emptied at a reboot. Give one with --store_dir',
             default_store_dir(),
         )
-    path = prepare_store_dir(options.store_dir or default_store_dir())
+    wish = StoreOptions(
+        sync_always=options.sync_always,
+        sync_interval_ns=options.sync_interval_ns,
+        is_threaded=is_threaded,
+    )
+    path = store_path(options.store_dir or default_store_dir())
     try:
-        return path, open_store(path, scheduler=scheduler, chance=chance, options=options)
+        store = open_store(path, scheduler=scheduler, chance=chance, options=wish)
+    except StoreUnusable as error:
+        raise StartError(f"{error}; give another with --store_dir") from error
     except StorageError as error:
         raise StartError(str(error)) from error
+    except NotADirectoryError as error:
+        raise StartError(
+            f"storage directory is not a directory: {path}; give another with --store_dir"
+        ) from error
+    except OSError as error:
+        raise StartError(f"storage directory cannot be used: {path}: {error.strerror}") from error
+    for folder, reason in store.unreadable:
+        log.error("Stream in %s stays closed: %s", folder, reason)
+    return store

@@ -9,10 +9,11 @@ from headrace.jetstream.service import JetStream
 
 
 class MonitoredJetStream:
-    """A `JetStreamView` of one server's JetStream."""
+    """A `JetStreamView` of one server's JetStream, and of the streams that its store could not open."""
 
-    def __init__(self, jetstream: JetStream) -> None:
+    def __init__(self, jetstream: JetStream, unreadable: Sequence[tuple[str, str]] = ()) -> None:
         self._jetstream = jetstream
+        self._unreadable = unreadable
 
     def jsz(self, options: JszOptions) -> dict[str, Any]:
         return monitoring.jsz(
@@ -34,4 +35,10 @@ class MonitoredJetStream:
             consumer=options.consumer,
             is_server_only=options.is_server_only,
         )
-        return [HealthProblem(each.kind, each.text, each.names, each.status) for each in found]
+        shown = [HealthProblem(each.kind, each.text, each.names, each.status) for each in found]
+        if not (options.account or options.is_server_only):
+            shown += [
+                HealthProblem("STREAM", f"the stream in {folder} stays closed: {reason}")
+                for folder, reason in self._unreadable
+            ]
+        return shown

@@ -115,7 +115,12 @@ class Server:
     async def start(self) -> None:
         """Open the store, listen, and serve. Raises StartError; then nothing is left open."""
         scheduler = LoopScheduler(asyncio.get_running_loop())
-        self._composition = compose(self.options, scheduler=scheduler, chance=self._chance, log=self.log)
+        self._composition = compose(
+            self.options, scheduler=scheduler, chance=self._chance, log=self.log, is_threaded=True
+        )
+        store = self._composition.file_store
+        if store is not None:
+            asyncio.get_running_loop().add_reader(store.ready_handle, store.on_ready)
         try:
             self._log_banner(self._composition)
             await self._listen(self._composition)
@@ -135,9 +140,9 @@ class Server:
             log.info("Using configuration file: %s (%s)", self.options.config_file, self._config_digest)
         if any(user.password and not user.password.startswith("$2") for user in self.options.users):
             log.warning("Plaintext passwords detected, use nkeys or bcrypt")
-        if composition.store_path:
+        if composition.file_store is not None:
             log.info("Starting JetStream")
-            log.info('  Store Directory: "%s"', composition.store_path)
+            log.info('  Store Directory: "%s"', composition.file_store.path)
 
     async def _listen(self, composition: Composition) -> None:
         options, broker = self.options, composition.broker
@@ -222,6 +227,9 @@ class Server:
                 self._monitoring.close()
             if self._composition is not None:
                 transports = [session.connection.transport for session in self._composition.broker.sessions]
+                store = self._composition.file_store
+                if store is not None:
+                    asyncio.get_running_loop().remove_reader(store.ready_handle)
                 self._composition.close()
                 await _flushed(transports)
         except HeadraceError as error:
