@@ -67,7 +67,7 @@ def test_the_configuration_says_what_was_asked_for(tmp_path: Path) -> None:
     assert server.config_text().splitlines() == [
         "listen: 127.0.0.1:7",
         f"http: 127.0.0.1:{server.monitor_port}",
-        'jetstream {store_dir: "/store", sync_interval: always}',
+        'jetstream {store_dir: "/store", sync_interval: "always"}',
         "max_payload: 5",
     ]
     server.close()

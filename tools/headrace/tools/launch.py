@@ -188,7 +188,7 @@ class RunningServer:
         if self.monitor_port:
             lines.append(f"http: {self.host}:{self.monitor_port}")
         if self.settings.jetstream:
-            sync = f", sync_interval: {self.settings.sync}" if self.settings.sync else ""
+            sync = f', sync_interval: "{self.settings.sync}"' if self.settings.sync else ""
             lines.append(f'jetstream {{store_dir: "{self.store_dir}"{sync}}}')
         if self.settings.config:
             lines.append(self.settings.config)
