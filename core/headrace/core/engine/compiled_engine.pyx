@@ -202,6 +202,7 @@ cdef inline Py_ssize_t _slot(bytes name, Py_ssize_t count) noexcept:
 cdef class Wire:
     """What is kept in C of a connection."""
 
+    cdef object __weakref__
     cdef object connection
     cdef char *buffer           # output that was not handed over yet
     cdef size_t size
