@@ -102,7 +102,7 @@ def test_creating_another_stream_of_the_same_name_is_refused(world: World) -> No
             (10052, "discard new per subject requires max msgs per subject > 0"),
         ),
         ({"subjects": ["a..b"]}, (10052, "invalid subject")),
-        ({"subjects": ["a", "a"]}, (10052, "duplicate subjects detected")),
+        ({"subjects": ["a", "a"]}, (10052, 'subject "a" overlaps with "a"')),
         ({"subjects": ["a.b", "a.>"]}, (10052, 'subject "a.>" overlaps with "a.b"')),
         ({"subjects": [">"]}, (10052, "capturing all subjects requires no-ack to be true")),
         (
@@ -115,6 +115,16 @@ def test_creating_another_stream_of_the_same_name_is_refused(world: World) -> No
         ),
         ({"retention": "interest"}, (10052, "interest retention is not supported by this server version")),
         ({"mirror": {"name": "O"}}, (10052, "mirror is not supported by this server version")),
+        ({"mirror": {"name": "O"}, "subjects": ["a"]}, (10034, "stream mirrors can not contain subjects")),
+        (
+            {"mirror": {"name": "O"}, "sources": [{"name": "O"}]},
+            (10031, "stream mirrors can not also contain other sources"),
+        ),
+        (
+            {"mirror": {"name": "O"}, "first_seq": 1},
+            (10143, "stream mirrors can not have first sequence configured"),
+        ),
+        ({"mirror": {"name": "a.b"}}, (10142, "mirrored stream name is invalid")),
         ({"sources": [{"name": "O"}]}, (10052, "sources is not supported by this server version")),
         ({"compression": "s2"}, (10052, "s2 compression is not supported by this server version")),
         (

@@ -57,6 +57,7 @@ def checked(config: StreamConfig, *, is_pedantic: bool = False) -> StreamConfig:
     full = _with_implied(config.defaulted(), is_pedantic=is_pedantic)
     _check_durations(full)
     _check_switches(full)
+    _check_mirror(full)
     _check_subjects(full)
     _check_supported(full)
     return full.replaced(metadata=own_metadata(full.metadata, stream_level(full)))
@@ -139,14 +140,25 @@ def _check_counter(config: StreamConfig) -> None:
         raise invalid("counter stream can only use limits retention")
 
 
+def _check_mirror(config: StreamConfig) -> None:
+    if config.mirror is None:
+        return
+    if config.subjects:
+        raise ApiError(error_table.MIRROR_WITH_SUBJECTS)
+    if config.sources:
+        raise ApiError(error_table.MIRROR_WITH_SOURCES)
+    if config.first_seq:
+        raise ApiError(error_table.MIRROR_WITH_FIRST_SEQ)
+    if not is_valid_name(config.mirror.name):
+        raise ApiError(error_table.MIRROR_INVALID_STREAM_NAME)
+
+
 def _check_subjects(config: StreamConfig) -> None:
     subjects = [subject.encode() for subject in config.subjects]
     for index, subject in enumerate(subjects):
         if not is_valid(subject):
             raise invalid("invalid subject")
         for other in subjects[:index]:
-            if other == subject:
-                raise invalid("duplicate subjects detected")
             if overlaps(other, subject):
                 raise invalid(f'subject "{config.subjects[index]}" overlaps with "{other.decode()}"')
         if not config.no_ack:
