@@ -151,6 +151,13 @@ class Contents:
         if subject and self.tells:
             self.index.note_removed(sequence, subject, change)
 
+    def tell_all(self, known_ids: Iterable[tuple[bytes, int, int]]) -> None:
+        """Tell an empty index every live message, and every message id that is still known."""
+        for message_id, sequence, time_ns in known_ids:
+            self.index.note_id(message_id, sequence, time_ns)
+        for segment in self.segments.all:
+            self.segments.tell(segment, self.index)
+
     def _remove_all(self, change: int) -> None:
         for segment in self.segments.all:
             if segment.live_count:

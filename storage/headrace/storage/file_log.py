@@ -98,6 +98,7 @@ class FileLog:
         writer: SegmentWriter,
         state: StateLog,
         damage: list[DamagedPlace],
+        known_ids: Sequence[tuple[bytes, int, int]] = (),
     ) -> None:
         self._files = files
         self._clock = clock
@@ -127,7 +128,7 @@ class FileLog:
         self._drops_flying: list[str] = []
         self._next_generation: Generation | None = None
         self._has_index_work = False
-        self._known_ids: list[tuple[bytes, int, int]] = []
+        self._known_ids = list(known_ids)
         self.damage = damage
         self.message_id_window_ns = MESSAGE_ID_WINDOW_NS
         """How long a message id is kept after its message's segment was dropped."""
@@ -439,7 +440,7 @@ class FileLog:
         """Tell the index everything anew."""
         contents = self._contents
         contents.index.rebuild()
-        tell_all(contents, self._known_ids)
+        contents.tell_all(self._known_ids)
         contents.index.mark(Position(contents.last, self._state.change))
 
     # ---- private
@@ -667,15 +668,6 @@ def merged_ranges(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
         else:
             result.append((first, last))
     return result
-
-
-def tell_all(contents: Contents, known_ids: Sequence[tuple[bytes, int, int]]) -> None:
-    """Tell an empty index every live message, and every message id that is still known."""
-    index = contents.index
-    for message_id, sequence, time_ns in known_ids:
-        index.note_id(message_id, sequence, time_ns)
-    for segment in contents.segments.all:
-        contents.segments.tell(segment, index)
 
 
 def _remove_old_generation(files: Files, folder: str, newest: int) -> None:

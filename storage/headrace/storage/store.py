@@ -26,13 +26,14 @@ from headrace.storage.framing import FileHeader, FileKind, fresh_salt
 from headrace.storage.index_interface import IndexStore, Position
 from headrace.storage.interface import DiskFull, StorageError, StoreLocked, StoreUnusable, StreamLog
 from headrace.storage.memory_log import MemoryLog
-from headrace.storage.recovery import SEGMENTS_FOLDER, Shared, recover
+from headrace.storage.recovery import Shared, recover
 from headrace.storage.segment import SEGMENT_SIZE_MAX, SEGMENT_SIZE_MIN
 from headrace.storage.segment_writer import SegmentWriter
 from headrace.storage.segments import Segments
 from headrace.storage.sidecar import OffsetsCache
 from headrace.storage.state_log import StateLog, StateUnreadable, write_generation
 from headrace.storage.subject_index import SubjectIndexes
+from headrace.storage.survey import SEGMENTS_FOLDER
 from headrace.storage.sync import Errands, InlineWorker, SyncWorker, Wake
 
 FORMAT_TEXT: Final = "headrace store "

@@ -1,0 +1,328 @@
+"""What a folder says: its segments as the last checkpoint knew them, and what lies behind it.
+
+This module only reads, so that recovery, the offline reader and the checker share it. The steps: `restore_segments`
+puts up what the state log knows; `survey_segments` walks over what came after the last checkpoint, and says how far
+the log goes, what is durable, what is missing and what is damaged; `replay` applies appends and removals in the order
+in which they happened, by the code that runs in service.
+"""
+
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from headrace.storage.blocks import Blocks
+from headrace.storage.contents import Contents
+from headrace.storage.files import Files
+from headrace.storage.framing import FILE_HEADER_SIZE, Damage, End, Found, walk
+from headrace.storage.index_interface import LogIndex, Position
+from headrace.storage.record import (
+    MARKS,
+    Extras,
+    RecordInvalid,
+    RecordType,
+    accounted_size,
+    parse_extras,
+    parse_mark,
+    parse_message,
+    parse_skip,
+)
+from headrace.storage.segment import Segment, parse_segment_name
+from headrace.storage.segment_writer import MARK_SIZE
+from headrace.storage.segments import Segments
+from headrace.storage.sidecar import is_missing_counted
+from headrace.storage.state import Removal, State
+from headrace.storage.state_log import LoadedState
+
+SEGMENTS_FOLDER: Final = "seg"
+
+
+class Appended(NamedTuple):
+    """A message that the survey met."""
+
+    segment: Segment
+    sequence: int
+    time_ns: int
+    subject: bytes
+    size: int
+    extras: Extras
+
+
+class Skipped(NamedTuple):
+    """Sequences used up without messages; `is_missing`: there were messages, which cannot be read."""
+
+    segment: Segment
+    first: int
+    sequence: int
+    time_ns: int
+    is_missing: bool
+
+
+@dataclass
+class Survey:
+    """What the segments say from the checkpoint on."""
+
+    last: int
+    durable_to: int
+    batch: int
+    events: list[Appended | Skipped] = field(default_factory=list["Appended | Skipped"])
+    damage: list[tuple[Segment, Damage, int]] = field(default_factory=list[tuple[Segment, Damage, int]])
+    missing: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
+    named: int = 0
+
+
+class Restored(NamedTuple):
+    """Segments whose files are not there (name, first, last), and files that nobody needs any more."""
+
+    missing: list[tuple[str, int, int]]
+    leftovers: list[str]
+
+
+# ---- segments as the state log knows them
+
+
+def restore_segments(
+    files: Files, blocks: Blocks, folder: str, loaded: LoadedState, segments: Segments
+) -> Restored:
+    """Add every segment as the last checkpoint knew it."""
+    state = loaded.state
+    leftovers: list[str] = []
+    seg_folder = f"{folder}/{SEGMENTS_FOLDER}"
+    names = set(files.list_folder(seg_folder))
+    checkpoint = state.checkpoint
+    missing: list[tuple[str, int, int]] = []
+    known: dict[str, tuple[int, int]] = {}
+    for name in names:
+        parsed = parse_segment_name(name)
+        if parsed is not None:
+            known[name] = parsed
+        elif name.endswith(".new"):
+            leftovers.append(f"{seg_folder}/{name}")
+    for name in sorted({*known, *state.segments}):
+        row = state.segments.get(name)
+        parsed = known.get(name) or parse_segment_name(name)
+        if parsed is None:
+            continue
+        first, salt = parsed
+        path = f"{seg_folder}/{name}"
+        if name not in names:
+            if row is not None and row.live_count:
+                missing.append((name, first, row.last))
+            continue
+        if row is None and (name in state.dropped or (first <= checkpoint.sequence and not loaded.damage)):
+            # It was dropped, durably; only its name was still there.
+            leftovers.append(path)
+            continue
+        handle = blocks.handle(Segment(first=first, salt=salt, path=path, capacity=0))
+        segment = Segment(first=first, salt=salt, path=path, capacity=files.size(handle))
+        if row is not None:
+            segment.last = row.last
+            segment.live_count = row.live_count
+            segment.live_size = row.live_size
+            segment.first_time_ns = row.first_time_ns
+            segment.last_time_ns = row.last_time_ns
+            segment.id_time_ns = row.id_time_ns
+            segment.records = row.records
+            segment.used = segment.written = row.used
+            segment.has_changed = False
+        segments.add(segment)
+    segments.first = checkpoint.first or state.first
+    for segment in segments.all:
+        bits = state.gone_bits.get(segment.name)
+        if bits is not None:
+            segment.gone = bytearray(bits)
+        for first, last in state.gone_ranges.get(segment.name, ()):
+            for sequence in range(max(first, segments.first), last + 1):
+                if segment.is_dense:
+                    segment.set_gone(sequence - segment.first)
+                else:
+                    place = segments.offsets(segment).place(sequence)
+                    if place >= 0:
+                        segment.set_gone(place)
+    return Restored(missing, leftovers)
+
+
+def is_closed(files: Files, state: State, segments: Segments) -> bool:
+    """Tell whether the last session ended cleanly, and nothing was written since."""
+    closed = state.closed
+    if closed is None:
+        return False
+    if not segments.all:
+        return not closed.segment
+    segment = segments.all[-1]
+    if segment.name != closed.segment or segment.used != closed.used:
+        return False
+    handle = files.open(segment.path)
+    try:
+        end = files.pread(handle, MARK_SIZE, closed.used - MARK_SIZE)
+    finally:
+        files.close(handle)
+    found = next(
+        walk(lambda size, offset: end[offset : offset + size], segment.salt ^ (closed.used - MARK_SIZE), 0)
+    )
+    return isinstance(found, Found) and found.header.type == RecordType.CLOSE
+
+
+# ---- the survey
+
+
+def survey_segments(
+    files: Files, blocks: Blocks, state: State, segments: Segments, *, is_clean: bool
+) -> Survey:
+    """Walk over what was written since the last checkpoint; nothing, after a clean stop."""
+    checkpoint = state.checkpoint
+    last = checkpoint.sequence or state.first - 1
+    survey = Survey(last=last, durable_to=checkpoint.sequence, batch=checkpoint.batch)
+    survey.named = max(last, state.named_sequence())
+    if not is_clean:
+        for segment in segments.all:
+            if segment.name == checkpoint.segment:
+                _walk_segment(files, blocks, segment, checkpoint.offset, survey)
+            elif segment.first > checkpoint.sequence:
+                _walk_segment(files, blocks, segment, FILE_HEADER_SIZE, survey)
+    expected = survey.last + 1
+    survey.last = max(survey.last, survey.named, survey.durable_to)
+    if survey.last >= expected:
+        survey.missing.append((expected, survey.last))
+        if segments.all and survey.durable_to >= expected:
+            survey.events.append(Skipped(segments.all[-1], expected, survey.last, 0, is_missing=True))
+    return survey
+
+
+def _walk_segment(files: Files, blocks: Blocks, segment: Segment, start: int, survey: Survey) -> None:
+    handle = blocks.handle(segment)
+
+    def read(size: int, offset: int) -> bytes:
+        return files.pread(handle, size, offset)
+
+    for found in walk(read, segment.salt, start):
+        if isinstance(found, End):
+            segment.used = segment.written = max(min(found.offset, segment.capacity), start)
+        elif isinstance(found, Damage):
+            survey.damage.append((segment, found, survey.last))
+            header = found.header
+            if header is not None and header.type == RecordType.MESSAGE and header.sequence > survey.last:
+                _note_missing(survey, segment, header.sequence)
+        else:
+            try:
+                _note_record(segment, found, survey)
+            except RecordInvalid as error:
+                survey.damage.append(
+                    (segment, Damage(found.offset, found.header.end, str(error), found.header), survey.last)
+                )
+
+
+def _note_record(segment: Segment, found: Found, survey: Survey) -> None:
+    header, body = found.header, found.body
+    if header.type == RecordType.MESSAGE:
+        if header.sequence <= survey.last:
+            return
+        extras = parse_extras(header, body)
+        view = parse_message(header, body)
+        _note_missing(survey, segment, header.sequence - 1)
+        survey.events.append(
+            Appended(
+                segment,
+                header.sequence,
+                header.time_ns,
+                view.subject,
+                accounted_size(header, extras.size),
+                extras,
+            )
+        )
+        survey.last = header.sequence
+    elif header.type == RecordType.SKIP:
+        first, last = parse_skip(header, body)
+        if last > survey.last:
+            _note_missing(survey, segment, first - 1)
+            survey.events.append(Skipped(segment, first, last, header.time_ns, is_missing=False))
+            survey.last = last
+    elif header.type in MARKS:
+        mark = parse_mark(header, body)
+        survey.durable_to = max(survey.durable_to, mark.durable_to)
+        survey.batch = max(survey.batch, mark.batch)
+        survey.named = max(survey.named, header.sequence)
+
+
+def _note_missing(survey: Survey, segment: Segment, last: int) -> None:
+    """Sequences up to `last` should have come before this place."""
+    first = max(survey.last + 1, segment.first)
+    if segment.first > survey.last + 1:
+        # They were in a segment before this one, or lie in a gap that an earlier recovery left.
+        survey.missing.append((survey.last + 1, segment.first - 1))
+        survey.last = segment.first - 1
+    if last >= first:
+        survey.missing.append((first, last))
+        is_missing = is_missing_counted(last - first + 1)
+        survey.events.append(Skipped(segment, first, last, 0, is_missing=is_missing))
+        survey.last = last
+
+
+# ---- the replay
+
+
+def replay(
+    state: State, segments: Segments, survey: Survey, index: LogIndex, lost_files: list[tuple[str, int, int]]
+) -> Contents:
+    """Make the contents of a log from its checkpoint and what came after it; the index is told what it missed."""
+    checkpoint = state.checkpoint
+    contents = Contents(segments, index, first=state.first)
+    segments.first = checkpoint.first or state.first
+    contents.last = checkpoint.sequence or state.first - 1
+    contents.last_time_ns = checkpoint.last_time_ns
+    contents.messages = checkpoint.messages
+    contents.size = checkpoint.size
+    contents.lost = list(state.lost)
+    if lost_files or state.checkpoint.messages != sum(each.live_count for each in segments.all):
+        contents.messages = sum(each.live_count for each in segments.all)
+        contents.size = sum(each.live_size for each in segments.all)
+        segments.first = segments.next_live(segments.first) or contents.last + 1
+    contents.is_replaying = True
+    known = index.replay_from
+    if known.sequence < checkpoint.sequence or known.change < checkpoint.change:
+        index.rebuild()
+        contents.tell_all(state.ids)
+        index.mark(Position(checkpoint.sequence, checkpoint.change))
+        known = Position(checkpoint.sequence, checkpoint.change)
+    removals = [each for each in state.removals if each.change > checkpoint.change]
+    waiting = iter(sorted(removals))
+    removal = next(waiting, None)
+    for event in survey.events:
+        while removal is not None and removal.after < event.sequence:
+            _replay_removal(contents, removal, known)
+            removal = next(waiting, None)
+        _replay_event(contents, event, known)
+    while removal is not None:
+        _replay_removal(contents, removal, known)
+        removal = next(waiting, None)
+    if survey.last > contents.last:
+        if not contents.messages:
+            segments.first = survey.last + 1
+        contents.last = survey.last
+    contents.tells = True
+    contents.is_replaying = False
+    index.mark(Position(contents.last, state.change))
+    return contents
+
+
+def _replay_event(contents: Contents, event: Appended | Skipped, known: Position) -> None:
+    if isinstance(event, Appended):
+        contents.tells = event.sequence > known.sequence
+        extras = event.extras
+        contents.appended(
+            event.segment,
+            sequence=event.sequence,
+            time_ns=event.time_ns,
+            subject=event.subject,
+            message_id=extras.message_id,
+            size=event.size,
+        )
+        if extras.first_sequence or extras.evicted:
+            contents.apply(event.sequence, extras)
+    elif event.is_missing:
+        contents.missed(event.segment, first=event.first, last=event.sequence)
+    else:
+        contents.skipped(event.segment, last=event.sequence, time_ns=event.time_ns)
+
+
+def _replay_removal(contents: Contents, removal: Removal, known: Position) -> None:
+    contents.tells = removal.change > known.change
+    contents.remove_ranges(removal.ranges, removal.change)
