@@ -96,7 +96,9 @@ def compose(
     if store is not None:
         return _with_jetstream(broker, store, options.jetstream)
     opened = _opened_store(options.jetstream, scheduler, chance, broker.log, is_threaded=is_threaded)
-    placed = replace(options.jetstream, store_dir=opened.path)
+    from headrace.tools.room import with_limits  # noqa: PLC0415  (only where JetStream is on)
+
+    placed = with_limits(replace(options.jetstream, store_dir=opened.path), opened, opened.path)
     return replace(_with_jetstream(broker, opened, placed), file_store=opened)
 
 

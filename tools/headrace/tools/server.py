@@ -24,7 +24,7 @@ from headrace.core.base.errors import HeadraceError
 from headrace.core.config.values import format_address
 from headrace.core.engine.interface import Transport
 from headrace.core.log import make_logger
-from headrace.core.options import ServerOptions
+from headrace.core.options import JetStreamOptions, ServerOptions
 from headrace.core.transport.tcp import TcpListener, listen
 from headrace.tools.compose import Composition, StartError, compose
 from headrace.tools.lame_duck import LameDuck
@@ -142,7 +142,17 @@ class Server:
             log.warning("Plaintext passwords detected, use nkeys or bcrypt")
         if composition.file_store is not None:
             log.info("Starting JetStream")
-            log.info('  Store Directory: "%s"', composition.file_store.path)
+            assert composition.jetstream is not None, "a store is opened for JetStream"
+            self._log_jetstream(composition.jetstream.context.options)
+
+    def _log_jetstream(self, options: JetStreamOptions) -> None:
+        from headrace.tools.room import shown_size  # noqa: PLC0415  (only where JetStream is on)
+
+        acknowledged = "what is on disk" if options.sync_always else "before it is on disk"
+        self.log.info("  Max Memory:      %s", shown_size(options.max_memory))
+        self.log.info("  Max Storage:     %s", shown_size(options.max_file))
+        self.log.info('  Store Directory: "%s"', options.store_dir)
+        self.log.info("  Acknowledged:    %s", acknowledged)
 
     async def _listen(self, composition: Composition) -> None:
         options, broker = self.options, composition.broker
