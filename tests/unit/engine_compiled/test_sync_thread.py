@@ -114,7 +114,7 @@ def test_what_is_no_buffer_is_refused_and_the_thread_goes_on(
     thread: SyncWorker, wake: Wake, handle: int
 ) -> None:
     with pytest.raises(TypeError):
-        thread.start([(handle, 0, b"x"), (handle, 1, "text")], [handle])
+        thread.start([(handle, 0, b"x"), (handle, 1, "text")], [handle])  # type: ignore[list-item]  # refused when it runs
     thread.start([(handle, 0, b"y")], [handle])
     assert outcome(thread, wake) == {}
     assert os.pread(handle, 100, 0) == b"y"
