@@ -36,7 +36,6 @@ DEEP = b'{"a":' * 100_000
         b'{"name": 7}',
         b'"S"',
         b"7",
-        b"null",
         b"[]",
         DEEP,
         b"[" * 100_000,
@@ -67,6 +66,12 @@ def test_a_word_that_is_no_choice_is_shown(world: World) -> None:
 def test_null_means_the_default(world: World) -> None:
     body = {"name": "S", "subjects": None, "placement": None, "max_msgs": None, "metadata": None}
     assert world.ask("STREAM.CREATE.S", body)["config"]["subjects"] == ["S"]
+
+
+@pytest.mark.parametrize("body", [b"", b"null"])
+def test_no_body_at_all_names_no_stream(world: World, body: bytes) -> None:
+    expected = (10056, "stream name in subject does not match request")
+    assert world.refusal("STREAM.CREATE.S", body) == expected
 
 
 def test_half_a_surrogate_pair_does_no_harm(world: World) -> None:

@@ -95,6 +95,7 @@ def test_a_deleted_message_is_gone_and_the_first_one_moves_on(filled: World) -> 
     state = filled.state()
     assert (state["messages"], state["first_seq"], state["num_deleted"], state["deleted"]) == (4, 2, 1, [3])
     assert filled.refusal("STREAM.MSG.DELETE.S", {"seq": 3}) == (10043, "sequence 3 not found")
+    assert filled.refusal("STREAM.MSG.DELETE.S", {"seq": 1}) == (10057, "no message found")
     assert filled.refusal("STREAM.MSG.DELETE.S", {"seq": 7}) == (10057, "stream store EOF")
 
 

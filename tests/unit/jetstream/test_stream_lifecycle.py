@@ -103,7 +103,7 @@ def test_creating_another_stream_of_the_same_name_is_refused(world: World) -> No
         ),
         ({"subjects": ["a..b"]}, (10052, "invalid subject")),
         ({"subjects": ["a", "a"]}, (10052, 'subject "a" overlaps with "a"')),
-        ({"subjects": ["a.b", "a.>"]}, (10052, 'subject "a.>" overlaps with "a.b"')),
+        ({"subjects": ["a.b", "a.>"]}, (10052, 'subject "a.b" overlaps with "a.>"')),
         ({"subjects": [">"]}, (10052, "capturing all subjects requires no-ack to be true")),
         (
             {"subjects": ["$JS.API.>"]},
@@ -235,6 +235,11 @@ def test_a_lower_limit_is_enforced_at_once(world: World) -> None:
     assert [sequence for sequence, _, _ in world.messages()] == [3, 4, 5, 6]
     world.ask("STREAM.UPDATE.S", {"name": "S", "subjects": ["s.>"], "max_msgs": 1})
     assert [sequence for sequence, _, _ in world.messages()] == [6]
+
+
+def test_an_update_is_judged_before_its_stream_is_looked_for(world: World) -> None:
+    assert world.refusal("STREAM.UPDATE.X", {"name": "Y", "subjects": ["a..b"]}) == (10052, "invalid subject")
+    assert world.refusal("STREAM.UPDATE.X", {"name": "Y"})[0] == 10056
 
 
 def test_what_does_not_exist_is_not_found(world: World) -> None:

@@ -37,9 +37,10 @@ class ApiRequest:
     is_strict: bool = True
 
     def decode(self, model: type[Model]) -> Model:
-        """Make a model of the body. Raises ApiError 10025."""
+        """Make a model of the body; none at all, or `null`, leaves every field at its default. Raises ApiError 10025."""
         try:
-            return decode(model, parse_json(self.body), lenient=not self.is_strict)
+            value = parse_json(self.body) if self.body else None
+            return model() if value is None else decode(model, value, lenient=not self.is_strict)
         except InvalidJson as error:
             raise ApiError(error_table.INVALID_JSON, err=error) from None
 

@@ -28,6 +28,7 @@ from headrace.jetstream.models.times import encode_time, parse_time
 from headrace.jetstream.streams.info import stream_info
 from headrace.jetstream.streams.lifecycle import create_stream, delete_stream, update_stream
 from headrace.jetstream.streams.lookup import last_message, message_at, walk
+from headrace.jetstream.streams.rules import checked
 from headrace.jetstream.streams.stream import Stream
 from headrace.storage.interface import CorruptRecord
 
@@ -63,10 +64,10 @@ class StreamEndpoints:
 
     def update(self, request: ApiRequest) -> dict[str, Any]:
         asked = request.decode(StreamRequest)
-        config = asked.config()
+        config = checked(asked.config(), is_pedantic=asked.pedantic)
         _check_name(request, asked.name)
         stream = request.account.stream(request.tokens[2])
-        update_stream(stream, config, is_pedantic=asked.pedantic)
+        update_stream(stream, config)
         return stream_info(stream) | _domain(self._context)
 
     def names(self, request: ApiRequest) -> dict[str, Any]:
@@ -106,9 +107,9 @@ class StreamEndpoints:
 
     def purge(self, request: ApiRequest) -> dict[str, Any]:
         asked = request.decode_optional(PurgeRequest)
-        stream = request.account.stream(request.tokens[2])
         if asked.seq and asked.keep:
             raise ApiError(error_table.BAD_REQUEST)
+        stream = request.account.stream(request.tokens[2])
         purged = stream.purge(filter_subject=asked.filter, sequence=asked.seq, keep=asked.keep)
         return {"success": True, "purged": purged}
 
@@ -122,8 +123,8 @@ class StreamEndpoints:
 
     def get_message(self, request: ApiRequest) -> dict[str, Any]:
         asked = request.decode(MessageGetRequest)
-        stream = request.account.stream(request.tokens[3])
         _check_get(asked)
+        stream = request.account.stream(request.tokens[3])
         try:
             view = _found(stream, asked)
         except CorruptRecord as error:

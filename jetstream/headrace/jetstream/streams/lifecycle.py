@@ -65,10 +65,9 @@ def create_stream(
     return stream
 
 
-def update_stream(stream: Stream, asked: StreamConfig, *, is_pedantic: bool) -> None:
-    """Change a stream's configuration to exactly what is asked. Raises ApiError."""
+def update_stream(stream: Stream, config: StreamConfig) -> None:
+    """Change a stream's configuration to exactly this one; `rules.checked` gave it. Raises ApiError."""
     old = stream.config
-    config = rules.checked(asked, is_pedantic=is_pedantic)
     rules.check_update(old, config)
     if config.sealed:
         config = rules.sealed(config)

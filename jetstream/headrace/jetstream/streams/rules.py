@@ -158,9 +158,9 @@ def _check_subjects(config: StreamConfig) -> None:
     for index, subject in enumerate(subjects):
         if not is_valid(subject):
             raise invalid("invalid subject")
-        for other in subjects[:index]:
-            if overlaps(other, subject):
-                raise invalid(f'subject "{config.subjects[index]}" overlaps with "{other.decode()}"')
+        for later in subjects[index + 1 :]:
+            if overlaps(subject, later):
+                raise invalid(f'subject "{subject.decode()}" overlaps with "{later.decode()}"')
         if not config.no_ack:
             _check_reserved(subject)
     if not subjects and config.mirror is None and not config.sources:

@@ -202,6 +202,8 @@ class Stream:
             raise ApiError(error_table.STREAM_MSG_DELETE_FAILED, err="message delete not permitted")
         if sequence > self.log.head.last_sequence:
             raise ApiError(error_table.STREAM_MSG_DELETE_FAILED, err="stream store EOF")
+        if sequence < self.log.head.first_sequence:
+            raise ApiError(error_table.STREAM_MSG_DELETE_FAILED, err="no message found")
         subject = self._subject_of(sequence)
         if not self.log.size_of(sequence):
             raise ApiError(error_table.SEQUENCE_NOT_FOUND, seq=sequence)
