@@ -31,12 +31,8 @@ def shown_size(size: int) -> str:
     """Give a size for people: `17.66 GB`."""
     if size < 0:
         return "unlimited"
-    amount = float(size)
-    for unit in _UNITS:
-        if amount < 1024 or unit == _UNITS[-1]:
-            break
-        amount /= 1024
-    return f"{amount:.2f} {unit}"
+    power = min(max(size.bit_length() - 1, 0) // 10, len(_UNITS) - 1)
+    return f"{size / 1024**power:.2f} {_UNITS[power]}"
 
 
 def _three_quarters(size: int) -> int:
