@@ -94,7 +94,12 @@ def overlaps(first: bytes, second: bytes) -> bool:
 
 
 def is_subset(inner: bytes, outer: bytes) -> bool:
-    """Tell whether `outer` matches every subject that `inner` matches. Both are valid patterns."""
+    """Tell whether `outer` matches every subject that `inner` matches.
+
+    `outer` is a valid pattern; an `inner` with an empty token lies within nothing.
+    """
+    if has_empty_token(inner):
+        return False
     if inner == outer:
         return True
     ours = inner.split(b".")
