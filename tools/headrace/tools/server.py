@@ -25,7 +25,7 @@ from headrace.core.config.values import format_address
 from headrace.core.engine.interface import Transport
 from headrace.core.log import make_logger
 from headrace.core.options import JetStreamOptions, ServerOptions
-from headrace.core.transport.tcp import TcpListener, listen
+from headrace.core.transport.tcp import Accept, TcpListener, listen
 from headrace.tools.compose import Composition, StartError, compose
 from headrace.tools.lame_duck import LameDuck
 
@@ -158,8 +158,13 @@ class Server:
         options, broker = self.options, composition.broker
         if options.monitor_port:
             self._monitoring = await self._listen_for_monitoring(composition)
+        accept: Accept = broker.accept
+        if options.trace:
+            from headrace.tools.trace import traced  # noqa: PLC0415  (only where it is asked for)
+
+            accept = traced(accept, self.log)
         try:
-            self._clients = await listen(broker.accept, options.host, options.port)
+            self._clients = await listen(accept, options.host, options.port)
         except OSError as error:
             address = format_address(options.host, options.port)
             raise StartError(
