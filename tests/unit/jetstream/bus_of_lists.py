@@ -211,7 +211,7 @@ class BusOfLists:
 
     def has_interest(self, account: str, subject: bytes, queue: bytes = b"") -> bool:
         return any(
-            s.account == account and matches(s.subject, subject) and (not queue or s.queue in (b"", queue))
+            s.account == account and matches(s.subject, subject) and queue in (b"", s.queue)
             for s in self.subscribers
         )
 

@@ -395,7 +395,7 @@ class Engine(Protocol):
         ...
 
     def has_interest(self, account: str, subject: bytes, queue: bytes = b"") -> bool:
-        """Tell whether a client subscribes to `subject`; with `queue`, in that group or without any."""
+        """Tell whether a client subscribes to `subject`; with `queue`, as a member of that group."""
         ...
 
     def watch_interest(

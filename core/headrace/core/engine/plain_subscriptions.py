@@ -144,9 +144,9 @@ class Subscriptions:
     # questions
 
     def has_interest(self, account: str, subject: bytes, queue: bytes) -> bool:
-        """Tell whether a client subscribes; with `queue`, in that group or without any."""
+        """Tell whether a client subscribes; with `queue`, as a member of that group."""
         route = self.table(account).route(subject)
-        if route.targets:
+        if route.targets and not queue:
             return True
         return any(
             queue in (b"", name) and any(not hasattr(member, "sink") for member in members)
