@@ -72,6 +72,7 @@ def test_the_name_in_the_subject_wins_over_the_one_in_the_configuration(world: C
         ("CREATE.S.C.s.a", {}, (10131, "Consumer create request did not match filtered subject from create subject")),
         ("CREATE.S.C.s.a", {"filter_subjects": ["s.a"]}, (10137, "consumer with multiple subject filters cannot use subject based API")),
         ("CREATE.X", {}, (10056, "stream name in subject does not match request")),
+        ("CREATE.S.a/b", {}, (10127, "Consumer name can not contain path separators")),
         ("CREATE.S", {"name": "a/b"}, (10127, "Consumer name can not contain path separators")),
         ("CREATE.S", {"name": "x.x"}, (10052, "consumer name can not contain '.', '*', '>', '\\', '/'")),
         ("CREATE.S", {"name": "x" * 256}, (10102, "consumer name is too long, maximum allowed is 255")),

@@ -41,7 +41,7 @@ def test_nothing_counts_as_delivered_while_nobody_listens(world: ConsumerWorld) 
     assert again.numbers() == [(1, 2, 2, 1), (1, 3, 3, 0)]
 
 
-def test_a_group_gets_each_message_once(world: ConsumerWorld) -> None:
+def test_a_group_gets_each_message_once_and_other_listeners_count_for_nothing(world: ConsumerWorld) -> None:
     push(world, 2, deliver_group="workers")
     stranger = world.bus.subscribe("$G", b"out", queue=b"others")
     world.bus.turn()
@@ -50,7 +50,7 @@ def test_a_group_gets_each_message_once(world: ConsumerWorld) -> None:
     second = world.bus.subscribe("$G", b"out", queue=b"workers")
     world.bus.turn()
     assert len(first.received) + len(second.received) == 2
-    assert stranger.received == []
+    assert len(stranger.received) == 2
 
 
 def test_a_push_consumer_redelivers_what_is_not_acked(world: ConsumerWorld) -> None:
@@ -172,8 +172,8 @@ def test_a_new_deliver_subject_gets_everything_pending_again(world: ConsumerWorl
     ) == (10013, "consumer name already in use")
     out.close()
     elsewhere = world.inbox("elsewhere")
-    world.consumer(deliver_subject="elsewhere")
-    world.bus.turn()
+    assert "push_bound" not in world.consumer(deliver_subject="elsewhere")
+    world.advance(1 * MS)
     assert elsewhere.numbers() == [(2, 1, 3, 0), (2, 2, 4, 0)]
 
 

@@ -63,8 +63,19 @@ def test_every_field_of_a_body_is_read() -> None:
     "body", [b"{", b'{"batch":"x"}', b'{"batch":true}', b'{"expires":1.5}', b'{"no_wait":1}']
 )
 def test_json_that_does_not_fit_is_refused(body: bytes) -> None:
-    with pytest.raises(BadPullRequest, match="invalid JSON"):
+    with pytest.raises(BadPullRequest, match=r"unexpected end of JSON input|json: cannot unmarshal"):
         parse_pull_options(body)
+
+
+def test_json_that_is_none_is_refused_with_the_character() -> None:
+    with pytest.raises(
+        BadPullRequest, match="invalid character 'b' looking for beginning of object key string"
+    ):
+        parse_pull_options(b"{bad")
+    with pytest.raises(BadPullRequest, match="invalid character '}' looking for beginning of value"):
+        parse_pull_options(b'{"batch":}')
+    with pytest.raises(BadPullRequest, match="Extra data"):
+        parse_pull_options(b"{}x")
 
 
 def test_two_heartbeats_have_to_fit_in_the_time_of_a_request() -> None:

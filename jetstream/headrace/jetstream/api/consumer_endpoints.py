@@ -42,7 +42,7 @@ class ConsumerEndpoints:
         """`CONSUMER.CREATE.<stream>.<consumer>[.<filter>]`."""
         asked = request.decode(CreateRequest)
         stream, name, *filter_tokens = request.tokens[2:]
-        _check_request(stream, asked)
+        _check_request(stream, asked, name)
         if asked.config.durable_name not in {"", name}:
             raise ApiError(error_table.CONSUMER_DURABLE_NAME_NOT_MATCH_SUBJECT)
         if filter_tokens:
@@ -58,7 +58,7 @@ class ConsumerEndpoints:
         if len(request.tokens) != 5:
             raise ApiError(error_table.CONSUMER_DURABLE_NAME_NOT_IN_SUBJECT)
         stream, name = request.tokens[3:]
-        _check_request(stream, asked)
+        _check_request(stream, asked, name)
         if not asked.config.durable_name:
             raise ApiError(error_table.CONSUMER_DURABLE_NAME_NOT_SET)
         if asked.config.durable_name != name:
@@ -148,10 +148,11 @@ class ConsumerEndpoints:
         )
 
 
-def _check_request(stream: str, asked: CreateRequest) -> None:
+def _check_request(stream: str, asked: CreateRequest, name: str = "") -> None:
     if asked.stream_name != stream:
         raise ApiError(error_table.STREAM_MISMATCH)
-    if any(sign in name for name in (asked.config.name, asked.config.durable_name) for sign in "/\\"):
+    names = (name, asked.config.name, asked.config.durable_name)
+    if any(sign in each for each in names for sign in "/\\"):
         raise ApiError(error_table.CONSUMER_NAME_CONTAINS_PATH_SEPARATORS)
 
 

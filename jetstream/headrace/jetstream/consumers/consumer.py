@@ -204,6 +204,7 @@ class Consumer:
             return
         had_room = self._state.room > 0
         for gone in self._state.removed(first, last):
+            self._last_ack_ns = self.now_ns()
             self._advisories.terminated(
                 gone.consumer_sequence, gone.sequence, gone.deliveries, _UNACKED_DELETED
             )
@@ -390,6 +391,7 @@ class Consumer:
             if kind is AckKind.ACK or kind is AckKind.NEXT or kind is AckKind.TERM:
                 reason = argument.decode("utf-8", "replace") if kind is AckKind.TERM else None
                 self._settle(about, now_ns, settled, term_reason=reason)
+                self._last_ack_ns = now_ns
             elif kind is AckKind.NAK:
                 self._on_nak(about, argument, now_ns)
             elif kind is AckKind.PROGRESS:
@@ -399,7 +401,7 @@ class Consumer:
                     self._on_next(message.reply, argument)
                 else:
                     confirmed.append(message.reply)
-        self._activity_ns = self._last_ack_ns = now_ns
+        self._activity_ns = now_ns
         self._changed()
         if settled and self.stream.config.retention != "limits":
             self._store(sync=bool(confirmed))

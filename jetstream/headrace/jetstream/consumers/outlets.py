@@ -261,6 +261,7 @@ def _pull_limits(config: ConsumerConfig) -> PullLimits:
 class PushOutlet:
     """A deliver subject, watched for interest.
 
+    With a deliver group it is the group's members that count; once they are there, messages go out as any others do.
     Heartbeats go out while somebody listens and nothing else went for `idle_heartbeat`.
     """
 
@@ -287,7 +288,7 @@ class PushOutlet:
             subject = f"CONSUMER.MSG.NEXT.{consumer.stream_name}.{consumer.name}".encode()
             self._captures.add(prefix + subject, CallbackSink(self._on_requests))
         self._set_rate(config)
-        self._is_active = False
+        self._is_active = self._is_closed = False
         self._registration: Registration = self._watch()
 
     @property
@@ -313,7 +314,7 @@ class PushOutlet:
         return sent
 
     def _deliver(self, views: Sequence[View], replies: Sequence[bytes]) -> int:
-        delivered = self._bus.deliver(self._account, self._subject, views, replies, queue=self._group)
+        delivered = self._bus.deliver(self._account, self._subject, views, replies)
         if delivered.outcome is Outcome.NO_INTEREST:
             self._on_interest(is_there=False)
         elif delivered.outcome is Outcome.NO_ROOM:
@@ -402,11 +403,16 @@ class PushOutlet:
             self._subject, self._group = subject, group
             self._registration.close()
             self._registration = self._watch()
+            if self._is_active:
+                # The answer to the update does not show the new subject as bound yet, as on the reference.
+                self._is_active = False
+                self._consumer.context.scheduler.call_soon(self._look)
 
     def num_waiting(self) -> int:
         return 0
 
     def close(self, reason: bytes) -> None:  # noqa: ARG002  (nobody waits here)
+        self._is_closed = True
         self._captures.close()
         self._registration.close()
         self._is_active = False
@@ -419,6 +425,11 @@ class PushOutlet:
         self._is_active = self._bus.has_interest(self._account, self._subject, self._group)
         self._begin_beats()
         return self._bus.watch_interest(self._account, self._subject, self._on_watched, queue=self._group)
+
+    def _look(self) -> None:
+        if not self._is_closed:
+            self._on_interest(is_there=self._bus.has_interest(self._account, self._subject, self._group))
+            self._bus.request_turn()
 
     def _on_watched(self, is_there: bool) -> None:
         self._on_interest(is_there=is_there)

@@ -29,6 +29,9 @@ PRUNE_INTERVAL_NS: Final = NS_PER_S
 """How often, at most, a full queue is searched for requests that nobody listens to any more."""
 
 
+_EXPECTED: Final = {"Expecting value": "value", "Expecting property name": "object key string"}
+
+
 class BadPullRequest(ValueError):
     """A pull request's body cannot be used; the text is what the client is told."""
 
@@ -91,19 +94,33 @@ def parse_pull_options(body: bytes) -> PullOptions:
     try:
         given = cast("dict[str, Any]", parse_json(body))
     except InvalidJson as error:
-        raise BadPullRequest(f"invalid JSON: {error}") from None
+        raise BadPullRequest(_json_complaint(body, str(error))) from None
     fields: dict[str, Any] = {}
     for key, (name, kind) in _FIELDS.items():
         value = given.get(key)
         if value is None:
             continue
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-            raise BadPullRequest(f"invalid JSON: {key} is not of type {kind.__name__}")
+            raise BadPullRequest(f"json: cannot unmarshal: {key} is not of type {kind.__name__}")
         fields[name] = value
     options = PullOptions(**fields)
     if options.idle_heartbeat_ns > 0 and 2 * options.idle_heartbeat_ns > options.expires_ns:
         raise BadPullRequest("heartbeat value too large")
     return options
+
+
+def _json_complaint(body: bytes, error: str) -> str:
+    """Say what is wrong with a body, in the reference's words where they are easily told."""
+    text, _, offset = error.rpartition(" at offset ")
+    if not offset.isdigit():
+        return error
+    if int(offset) >= len(body):
+        return "unexpected end of JSON input"
+    found = body[int(offset) : int(offset) + 1].decode("ascii", "replace")
+    for start, where in _EXPECTED.items():
+        if text.startswith(start):
+            return f"invalid character '{found}' looking for beginning of {where}"
+    return error
 
 
 def refusal(options: PullOptions, limits: PullLimits) -> bytes | None:

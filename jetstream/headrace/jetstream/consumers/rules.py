@@ -19,6 +19,7 @@ from headrace.jetstream.errors import ApiError
 from headrace.jetstream.levels import own_metadata, without_reserved
 from headrace.jetstream.models.consumer_config import ConsumerConfig
 from headrace.jetstream.models.stream_config import StreamConfig
+from headrace.jetstream.models.times import duration_text
 
 NAME_SIZE_MAX: Final = 255
 DESCRIPTION_SIZE_MAX: Final = 4096
@@ -252,10 +253,10 @@ def _check_replicas(config: ConsumerConfig, stream: StreamConfig) -> None:
 
 
 def _check_waits(config: ConsumerConfig) -> None:
-    if config.ack_wait < 0:
-        raise ApiError(error_table.CONSUMER_ACK_WAIT_NEGATIVE)
     if any(wait_ns < 0 for wait_ns in config.backoff):
         raise ApiError(error_table.CONSUMER_BACK_OFF_NEGATIVE)
+    if config.ack_wait < 0:
+        raise ApiError(error_table.CONSUMER_ACK_WAIT_NEGATIVE)
     if config.max_deliver != -1 and len(config.backoff) > config.max_deliver:
         raise ApiError(error_table.CONSUMER_MAX_DELIVER_BACKOFF)
 
@@ -295,7 +296,7 @@ def _check_limits(config: ConsumerConfig, surroundings: Surroundings) -> None:
         if 0 < bound < config.max_ack_pending:
             raise ApiError(error_table.CONSUMER_MAX_PENDING_ACK_EXCESS, limit=bound)
     if 0 < limits.inactive_threshold < config.inactive_threshold:
-        threshold = limits.inactive_threshold
+        threshold = duration_text(limits.inactive_threshold)
         raise ApiError(error_table.CONSUMER_INACTIVE_THRESHOLD_EXCESS, limit=threshold)
 
 
