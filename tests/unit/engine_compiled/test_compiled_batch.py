@@ -23,6 +23,11 @@ def test_a_batch_knows_its_sums() -> None:
     assert (len(batch), batch.size, batch.bare) == (len(plain), plain.size, plain.bare)
 
 
+def test_a_batch_lists_its_subjects() -> None:
+    messages = [*MESSAGES, *MESSAGES]
+    assert compiled_batch.CompiledBatch(messages).subjects() == MessageBatch(messages).subjects()
+
+
 def test_a_batch_without_headers_is_bare() -> None:
     assert compiled_batch.CompiledBatch(MESSAGES[:1]).bare is True
 

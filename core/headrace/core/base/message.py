@@ -49,6 +49,10 @@ class Batch(Protocol):
         """Bytes of all subjects, headers and payloads."""
         ...
 
+    def subjects(self) -> list[bytes]:
+        """Give each message's subject, in order, without making the messages."""
+        ...
+
     def __len__(self) -> int: ...
 
     def __iter__(self) -> Iterator[Message]: ...
@@ -69,6 +73,10 @@ class MessageBatch(list[Message]):
         super().__init__(messages)
         self.bare = all(not message.headers for message in self)
         self.size = sum(len(m.subject) + len(m.headers) + len(m.payload) for m in self)
+
+    def subjects(self) -> list[bytes]:
+        """Give each message's subject, in order."""
+        return [message.subject for message in self]
 
 
 class Sink(Protocol):
