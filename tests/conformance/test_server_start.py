@@ -45,6 +45,25 @@ def test_an_unspecified_host_takes_ipv4_and_ipv6_and_info_says_so() -> None:
         assert greeting(server.port(), "::1")["port"] == server.port()
 
 
+@pytest.mark.parametrize(("advertise", "port"), [("example.com:99", 99), ("example.com", 0)])
+def test_clients_are_told_the_advertised_address(advertise: str, port: int) -> None:
+    with ServerProcess(["-p", "-1", "-a", "127.0.0.1", "--client_advertise", advertise]) as server:
+        info = greeting(server.port())
+        assert (info["host"], info["port"]) == ("example.com", port or server.port())
+
+
+def test_no_connections_are_allowed_when_the_maximum_is_zero(tmp_path: Path) -> None:
+    path = tmp_path / "a.conf"
+    path.write_text("listen: '127.0.0.1:-1'; max_connections: 0")
+    with (
+        ServerProcess(["-c", str(path)]) as server,
+        socket.create_connection(("127.0.0.1", server.port()), timeout=5) as wire,
+        wire.makefile("rb") as lines,
+    ):
+        assert lines.readline().startswith(b"INFO ")
+        assert lines.readline() == b"-ERR 'maximum connections exceeded'\r\n"
+
+
 def test_monitoring_is_on_loopback_and_answers_when_the_server_is_ready() -> None:
     with ServerProcess(["-p", "-1", "-m", "-1", "-a", "127.0.0.1"]) as server:
         assert "Starting http monitor on 127.0.0.1:" in server.text

@@ -38,9 +38,6 @@ from headrace.core.info import ServerFacts
 from headrace.core.options import ServerOptions
 from headrace.core.session import SERVER_SHUTDOWN, ConnectionRecord, Session
 
-CLOSED_CONNECTIONS_MAX: Final = 10_000
-"""Closed connections that monitoring can still show; the reference keeps as many."""
-
 GATHERED_ROUNDS_MAX: Final = 16
 """How often sinks may be called again within one turn for what they published themselves."""
 
@@ -113,7 +110,7 @@ class Broker:
         self.is_lame_duck = False
         self.is_shut_down = False
         self._sessions: dict[int, Session] = {}
-        self._closed: deque[ConnectionRecord] = deque(maxlen=CLOSED_CONNECTIONS_MAX)
+        self._closed: deque[ConnectionRecord] = deque(maxlen=options.max_closed_clients)
         self._next_id = 0
         self._gone = Stats(0, 0, 0, 0, 0, 0, 0, 0)
         self._hooks: list[Callable[[], None]] = []
@@ -133,7 +130,8 @@ class Broker:
         self._next_id += 1
         self._gone.total_connections += 1
         session = Session(self, transport, self._next_id, peer_host, peer_port)
-        is_full = 0 < self.options.max_connections <= len(self._sessions)
+        maximum = self.options.max_connections
+        is_full = maximum < 0 or 0 < maximum <= len(self._sessions)
         self._sessions[session.id] = session
         if self.is_shut_down or self.is_lame_duck:
             session.close(SERVER_SHUTDOWN)

@@ -181,11 +181,9 @@ def test_jetstream_is_switched_off_in_several_ways(text: str) -> None:
 
 
 def test_a_jetstream_block_sets_the_store() -> None:
-    found = options(
-        'jetstream { store_dir: /s, max_mem: "1G", max_file: 10G, domain: d, strict: false, index_memory: 64MB }'
-    )
+    found = options('jetstream { store_dir: /s, max_mem: "1G", max_file: 10G, domain: d, strict: false }')
     assert found.jetstream == JetStreamOptions(
-        store_dir="/s", max_memory=1 << 30, max_file=10**10, domain="d", strict=False, index_memory=64 << 20
+        store_dir="/s", max_memory=1 << 30, max_file=10**10, domain="d", strict=False
     )
 
 

@@ -170,8 +170,9 @@ class Server:
             raise StartError(
                 f'Error listening on port: {address}, "{_reason(error)}"; choose another with --port or --addr'
             ) from error
-        broker.set_listening(options.host, self._clients.port)
+        broker.set_listening(*_advertised(options, self._clients.port))
         if self._monitoring is not None:
+            self._monitoring.monitor.client_port = self._clients.port
             self._monitoring.monitor.is_listening = True
         self.log.info(
             "Listening for client connections on %s", format_address(options.host, self._clients.port)
@@ -263,6 +264,17 @@ async def _flushed(transports: Sequence[Transport]) -> None:
     # Transports have no event for this, so they are asked.
     while any(transport.pending_size for transport in transports) and loop.time() < deadline_s:  # noqa: ASYNC110
         await asyncio.sleep(_FLUSH_POLL_S)
+
+
+def _advertised(options: ServerOptions, port: int) -> tuple[str, int]:
+    """Give the host and port that clients are told of."""
+    advertise = options.client_advertise
+    if not advertise:
+        return options.host, port
+    host, colon, text = advertise.rpartition(":")
+    if colon and text.isdecimal():
+        return host.strip("[]"), int(text)
+    return advertise, port
 
 
 def _reachable(host: str) -> str:

@@ -324,7 +324,6 @@ class _Translation:
             "domain": block.domain,
             "strict": block.strict,
             "max_ack_pending": block.limits.max_ack_pending,
-            "index_memory": block.index_memory,
         }
         if isinstance(block.sync_interval, int):
             given |= {"sync_always": False, "sync_interval_ns": block.sync_interval}

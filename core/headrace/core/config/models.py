@@ -298,7 +298,6 @@ class JetStream(Block):
     strict: bool | None = None
     sync_interval: Literal["always"] | QuotedDuration | None = None
     limits: JetStreamLimits = JetStreamLimits()
-    index_memory: StorageSize | None = None  # ours
 
 
 # the whole file

@@ -39,6 +39,7 @@ class Monitor:
         config_digest: str = "",
     ) -> None:
         self.is_listening = True
+        self.client_port = broker.options.port
         self.http_host = ""
         self.http_port = 0
         self._broker = broker
@@ -80,6 +81,7 @@ class Monitor:
                 self._broker,
                 self._process,
                 self._jetstream,
+                client_port=self.client_port,
                 http_host=self.http_host,
                 http_port=self.http_port,
                 request_counts=self._counts,
@@ -103,7 +105,7 @@ class Monitor:
             ("Engine", broker.engine.name),
             ("Health", health),
             ("Up for", uptime(broker.scheduler.now_ns() - broker.start_ns)),
-            ("Clients connect to", f"{broker.facts.host}, port {broker.facts.port}"),
+            ("Clients connect to", f"{broker.options.host}, port {self.client_port}"),
             ("Connections", f"{broker.connection_count:,} now, {stats.total_connections:,} in all"),
             ("Subscriptions", f"{broker.engine.subscription_count:,}"),
             ("Messages received", f"{stats.in_messages:,} ({stats.in_bytes:,} bytes)"),

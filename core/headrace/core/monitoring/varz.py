@@ -35,6 +35,7 @@ def varz(
     process: Process,
     jetstream: JetStreamView | None,
     *,
+    client_port: int,
     http_host: str,
     http_port: int,
     request_counts: dict[str, int],
@@ -51,8 +52,8 @@ def varz(
         "headrace_engine": broker.engine.name,
         "proto": limits.PROTOCOL_VERSION,
         "go": f"python{python_version()}",
-        "host": broker.facts.host,
-        "port": broker.facts.port,
+        "host": options.host,
+        "port": client_port,
     }
     if broker.facts.auth_required:
         shown["auth_required"] = True
