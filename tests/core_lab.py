@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 from headrace.core.auth.permissions import PermissionRules
@@ -162,7 +163,7 @@ class BrokerLab:
 def split_at(data: bytes, places: Sequence[int]) -> list[bytes]:
     """Cut `data` at these places."""
     cuts = [0, *sorted({place % (len(data) + 1) for place in places}), len(data)]
-    return [data[start:end] for start, end in zip(cuts, cuts[1:], strict=False) if end > start]
+    return [data[start:end] for start, end in pairwise(cuts) if end > start]
 
 
 def info_of(line: bytes) -> dict[str, Any]:

@@ -85,7 +85,9 @@ def test_headers_are_stripped_for_who_did_not_ask_for_them(lab: EngineLab) -> No
         lab.send(client, b"SUB a 1\r\nSUB a q%d 2\r\n" % client.id)
     lab.send(headed, b"HPUB a r %d %d\r\n%bhi\r\n" % (len(BLOCK), len(BLOCK) + 2, BLOCK))
     assert lab.got(plain) == b"MSG a 1 r 2\r\nhi\r\nMSG a 2 r 2\r\nhi\r\n"
-    assert lab.got(headed).startswith(b"HMSG a 1 r %d %d\r\n%bhi\r\nHMSG a 2" % (len(BLOCK), len(BLOCK) + 2, BLOCK))
+    assert lab.got(headed).startswith(
+        b"HMSG a 1 r %d %d\r\n%bhi\r\nHMSG a 2" % (len(BLOCK), len(BLOCK) + 2, BLOCK)
+    )
     assert plain.out_bytes == 4
 
 
@@ -234,7 +236,9 @@ def test_an_argument_of_the_longest_size_is_taken(lab: EngineLab) -> None:
 def test_a_long_control_line_is_refused_also_where_its_like_was_planned(lab: EngineLab) -> None:
     client = lab.open(max_control_line=20)
     events = lab.send(client, b"PUB short 1\r\nx\r\n" * 3 + b"PUB " + b"l" * 30 + b" 1\r\nx\r\n")
-    assert [str(event.error) for event in events if isinstance(event, Refused)] == ["maximum control line exceeded"]
+    assert [str(event.error) for event in events if isinstance(event, Refused)] == [
+        "maximum control line exceeded"
+    ]
     assert client.in_messages == 3
 
 
@@ -249,14 +253,17 @@ def test_subscription_refusals_come_in_the_references_order(make: Lab) -> None:
     lab = make(max_sub_tokens=2)
     rules = Permissions(subscribe=SubjectRules(None, ("no.>",)))
     client = lab.open(permissions=rules, max_subscriptions=1)
-    lab.send(client, b"SUB no.b.c 1\r\nSUB a.b.c 1\r\nSUB a..c 1\r\nSUB .c 1\r\nSUB ok 1\r\nSUB .c 2\r\nSUB a _sys_ 2\r\n")
+    lab.send(
+        client,
+        b"SUB no.b.c 1\r\nSUB a.b.c 1\r\nSUB a..c 1\r\nSUB .c 1\r\nSUB ok 1\r\nSUB .c 2\r\nSUB a _sys_ 2\r\n",
+    )
     assert lab.got(client).split(b"\r\n") == [
         b"-ERR 'Permissions Violation for Subscription to \"no.b.c\"'",
         b"-ERR 'Permissions Violation for Subscription to \"a.b.c\", too many tokens'",
         b"-ERR 'Permissions Violation for Subscription to \"a..c\", too many tokens'",
         b"-ERR 'Invalid Subject'",
         b"-ERR 'maximum subscriptions exceeded'",
-        b"-ERR 'Permissions Violation for Subscription to \"a\" using queue \"_sys_\"'",
+        b'-ERR \'Permissions Violation for Subscription to "a" using queue "_sys_"\'',
         b"",
     ]
 
@@ -275,7 +282,9 @@ def test_an_account_may_limit_its_subscriptions(lab: EngineLab) -> None:
 def test_a_refused_publish_is_handed_out_whole_and_stops_the_reading(lab: EngineLab) -> None:
     client = lab.open(permissions=Permissions(publish=SubjectRules(("ok",))))
     lab.send(client, b"SUB ok 1\r\n")
-    events = lab.engine.receive(client, b"HPUB no r %d %d\r\n%bhi\r\nPUB ok 0\r\n\r\n" % (len(BLOCK), len(BLOCK) + 2, BLOCK))
+    events = lab.engine.receive(
+        client, b"HPUB no r %d %d\r\n%bhi\r\nPUB ok 0\r\n\r\n" % (len(BLOCK), len(BLOCK) + 2, BLOCK)
+    )
     assert list(events) == [PublishRefused(b"no", b"r", BLOCK, b"hi")]
     assert lab.got(client) == b""
     assert not lab.engine.resume(client)
@@ -377,7 +386,11 @@ def test_a_sink_gets_messages_in_order_with_all_their_parts(lab: EngineLab) -> N
     sink = Collector()
     lab.engine.add_sink("$G", b"s.*", sink)
     client = lab.open()
-    lab.send(client, b"PUB s.a r 2\r\nhi\r\nHPUB s.b %d %d\r\n%byo\r\nPUB s.a 0\r\n\r\n" % (len(BLOCK), len(BLOCK) + 2, BLOCK))
+    lab.send(
+        client,
+        b"PUB s.a r 2\r\nhi\r\nHPUB s.b %d %d\r\n%byo\r\nPUB s.a 0\r\n\r\n"
+        % (len(BLOCK), len(BLOCK) + 2, BLOCK),
+    )
     assert sink.messages == [
         (b"s.a", b"r", b"", b"hi", client.id),
         (b"s.b", b"", BLOCK, b"yo", client.id),
@@ -558,8 +571,9 @@ def test_many_subscriptions_of_one_connection_cannot_fill_the_memory(make: Lab) 
     greedy = lab.open(capacity=0)
     lab.send(greedy, b"".join(b"SUB a %d\r\n" % number for number in range(500)))
     lab.engine.receive(lab.open(), b"PUB a 50000\r\n" + b"x" * 50_000 + b"\r\n")
-    assert greedy.pending_size <= 1_000_000
+    assert greedy.pending_size < 1_000_000 + STALL_SIZE
     assert list(lab.engine.flush()) == [greedy]
+    assert len(lab.transports[greedy.id].data) <= 1_000_000
 
 
 def test_a_publisher_to_a_slow_subscriber_is_marked(lab: EngineLab) -> None:
@@ -622,7 +636,13 @@ def test_subscriptions_are_shown_with_their_counts(lab: EngineLab) -> None:
     client = lab.open()
     lab.send(client, b"SUB a q 1\r\nSUB b 2\r\nUNSUB 2 5\r\nPUB b 0\r\n\r\n")
     first, second = lab.engine.subscriptions_of(client)
-    assert (first.subject, first.queue, first.sid, first.delivered, first.delivered_max) == (b"a", b"q", b"1", 0, 0)
+    assert (first.subject, first.queue, first.sid, first.delivered, first.delivered_max) == (
+        b"a",
+        b"q",
+        b"1",
+        0,
+        0,
+    )
     assert (second.delivered, second.delivered_max) == (1, 5)
     assert list(lab.engine.subscriptions()) == [first, second]
     assert lab.engine.subscription_count == 2
