@@ -37,7 +37,7 @@ class ApiRequest:
     is_strict: bool = True
 
     def decode(self, model: type[Model]) -> Model:
-        """Make a model of the body; none at all, or `null`, leaves every field at its default. Raises ApiError 10025."""
+        """Make a model of the body; none, or `null`, leaves every field at its default. Raises ApiError 10025."""
         try:
             value = parse_json(self.body) if self.body else None
             return model() if value is None else decode(model, value, lenient=not self.is_strict)

@@ -44,10 +44,6 @@ class AttachedConsumer(Protocol):
         """Tell whether its filters mean this subject."""
         ...
 
-    def settled_ranges(self) -> list[tuple[int, int]]:
-        """Give the inclusive ranges of stream sequences that it will never need again; asked after recovery."""
-        ...
-
     def pump(self, budget: int) -> bool:
         """Deliver at most `budget` messages; tell whether more is waiting."""
         ...

@@ -89,8 +89,6 @@ class Stream:
             self._expiry.open()
             if self._evict_front():
                 self.tell_purged()
-            for consumer in self.consumers.values():
-                self.settle(consumer, consumer.settled_ranges())
         except StorageError as error:
             self.context.log.warning(
                 f"Stream '{self.name}': what its limits leave no room for stays: {error}"
