@@ -251,6 +251,9 @@ class Server:
         except HeadraceError as error:
             self.exit_code = 1
             self.log.error("The store did not close as it should: %s", error)  # noqa: TRY400  (no place in our code)
+        except Exception:
+            self.exit_code = 1
+            self.log.exception("Internal error while stopping")
         finally:
             self._stopped.set()
         if self._clients is not None:
