@@ -380,7 +380,7 @@ class MemoryLog:
         if effect.all_before:
             self._remove_below(sequence)
         elif effect.first_sequence:
-            self._remove_below(effect.first_sequence)
+            self._remove_below(min(effect.first_sequence, sequence))
         for evicted in effect.evicted:
             self._remove_one(evicted)
         if effect.subject_before:

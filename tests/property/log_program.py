@@ -1,0 +1,182 @@
+"""A random program for one log of a store: one seed gives one program, and the model of what it does."""
+
+import copy
+import random
+from functools import partial
+
+from headrace.storage.interface import Effect, Entry, Register, RegisterChange, StorageError, StreamLog
+from property.log_model import (
+    MATCHES,
+    SUBJECTS,
+    LogModel,
+    Moment,
+    Past,
+    adopt,
+    batch_of,
+    check_reads,
+    check_state,
+)
+from property.store_world import World
+
+NAMES = ("one", "two")
+
+
+class Program:
+    """Changes a log at random and holds the model against it."""
+
+    def __init__(self, world: World, seed: int) -> None:
+        self.world = world
+        self.random = random.Random(seed)
+        self.time_ns = world.scheduler.now_ns()
+        self.log: StreamLog = world.create()
+        self.model = LogModel(is_memory=False)
+        self.past = Past(registers=[{}])
+        self.errors: list[StorageError] = []
+        self._counter = 0
+
+    def run(self, steps: int) -> None:
+        """Do so many random things; commit now and then."""
+        for _ in range(steps):
+            self.step()
+            if self.random.random() < 0.3:
+                self.commit()
+
+    def run_until_cut(self) -> None:
+        """Go on until the power goes."""
+        while True:
+            self.run(10)
+
+    def commit(self) -> None:
+        """End a turn; what was told so far is confirmed when the sync returns."""
+        self.world.store.after_sync(partial(self._on_synced, self.past.moment()))
+        self.world.store.commit()
+        self.world.scheduler.settle()
+
+    def check(self) -> None:
+        """Hold the model against all that the log shows."""
+        check_state(self.log, self.model)
+        check_reads(self.log, self.model, self.random.randint(0, self.model.last + 1))
+
+    def come_back(self, log: StreamLog) -> None:
+        """Go on after a crash with what is left, which is checked first."""
+        self.past.check(log)
+        self.model = adopt(log, self.model.ids)
+        self.past = Past(
+            appended=dict(self.model.messages),
+            confirmed=set(self.model.messages),
+            registers=[copy.deepcopy(self.model.registers)],
+            confirmed_last=self.model.last,
+        )
+        self.log = log
+        self.check()
+
+    def step(self) -> None:
+        before = dict(self.model.messages)
+        chance = self.random.random()
+        if chance < 0.55:
+            self._append()
+        elif chance < 0.65:
+            self._append_batch()
+        elif chance < 0.67:
+            last = self.model.last + self.random.randint(1, 300)
+            self.log.skip(last, self._tick())
+            self.model.skip(last, self.time_ns)
+        elif chance < 0.80:
+            self._remove()
+        elif chance < 0.82:
+            match = self.random.choice(MATCHES)
+            below = self.random.choice([0, self.random.randint(1, self.model.last + 1)])
+            keep = self.random.choice([0, 0, 2])
+            found = self.log.remove_subjects(match, below=below, keep=keep)
+            assert found == self.model.remove_subjects(match, below, keep)
+        else:
+            sync = self._change_consumers()
+            self.past.note_registers(self.model, sync=sync)
+            return
+        self.past.note(self.model, before)
+
+    def _on_synced(self, moment: Moment, error: StorageError | None) -> None:
+        if error is None:
+            self.past.confirm(moment)
+        else:
+            self.errors.append(error)
+
+    def _tick(self) -> int:
+        self.time_ns += 10
+        return self.time_ns
+
+    def _entry(self, effect: Effect) -> Entry:
+        self._counter += 1
+        payload = b"%d." % self._counter * self.random.choice([1, 1, 5, 60, 400])
+        return Entry(
+            self.random.choice(SUBJECTS),
+            self.random.choice([b"", b"", b"NATS/1.0\r\nA: b\r\n\r\n"]),
+            payload,
+            self._tick(),
+            b"id-%d" % self._counter if self.random.random() < 0.2 else b"",
+            0,
+            effect,
+        )
+
+    def _append(self) -> None:
+        target = max(1, self.model.last - self.random.randint(0, 60))
+        effects = [
+            Effect(first_sequence=target),
+            Effect(evicted=(target,)),
+            Effect(subject_before=True),
+            Effect(all_before=True),
+        ]
+        has_effect = self.random.random() < 0.4
+        effect = self.random.choices(effects, weights=[3, 5, 5, 1])[0] if has_effect else Effect()
+        entries = [self._entry(Effect()) for _ in range(self.random.randint(0, 3))]
+        entries.append(self._entry(effect))
+        self.log.append(entries)
+        for each in entries:
+            self.model.append(each)
+
+    def _append_batch(self) -> None:
+        batch = batch_of([self._entry(Effect()) for _ in range(self.random.randint(1, 40))])
+        time_ns = self._tick()
+        self.log.append_batch(batch, time_ns)
+        self.model.append_batch(batch, time_ns)
+
+    def _remove(self) -> None:
+        place = self.random.randint(1, max(1, self.model.last))
+        size = self.random.choice([0, 0, 0, 3, 30])
+        ranges = [(place, place + size)]
+        chance = self.random.random()
+        if chance < 0.3:
+            ranges = [(1, place)]
+        elif chance < 0.35:
+            ranges = [(1, self.model.last + 5)]
+        ranges = [
+            (first, last) for first, last in ranges if first <= self.model.first or last <= self.model.last
+        ]
+        assert self.log.remove(ranges, secure=self.random.random() < 0.1) == self.model.remove(ranges)
+
+    def _change_consumers(self) -> bool:
+        """Change a consumer; tell whether that asked for a sync."""
+        name = self.random.choice(NAMES)
+        chance = self.random.random()
+        if name not in self.model.registers or chance < 0.1:
+            register = Register(
+                {"delivered": self._tick()}, {self.model.last: (1, 2)} if self.model.last else {}
+            )
+            self.log.save_consumer(name, {"durable_name": name}, self.time_ns, register)
+            self.model.registers[name] = copy.deepcopy(register)
+        elif chance < 0.15:
+            self.log.delete_consumer(name)
+            del self.model.registers[name]
+        else:
+            # A sequence that a consumer names counts as used, so none above the last is named.
+            first = self.random.randint(1, 60)
+            puts = {
+                self.random.randint(1, self.model.last): (self._tick(), 1)
+                for _ in range(min(3, self.model.last))
+            }
+            change = RegisterChange({"floor": self.time_ns}, [(first, first + 9)], puts)
+            sync = self.random.random() < 0.7
+            self.log.change_register(name, change, sync=sync)
+            self.model.change_register(name, change)
+            return sync
+        return True
