@@ -20,39 +20,22 @@ VALUES: st.SearchStrategy[Any] = st.recursive(
     max_leaves=20,
 )
 MAPS = st.dictionaries(TEXTS, VALUES, max_size=6)
-WORDS = st.sampled_from(
-    [
-        r"{",
-        r"}",
-        r"[",
-        r"]",
-        r"(",
-        r")",
-        r"=",
-        r":",
-        r",",
-        r";",
-        r"#",
-        r"//",
-        r"$",
-        r'"',
-        r"'",
-        r"\x",
-        r"include",
-        r"a",
-        r"$a",
-        r"1",
-        r"2m",
-        r"-",
-        r"users",
-        r"jetstream",
-        r"port",
-        r"true",
-        r"$2a$",
-        r"accounts",
-    ]
-    + ["authorization", "\n", " ", "\ufeff", "\r\n"]
+WORDS = (
+    "include",
+    "a",
+    "$a",
+    "1",
+    "2m",
+    "true",
+    "$2a$",
+    "//",
+    "\\x",
+    "port",
+    "users",
+    "jetstream",
+    "accounts",
 )
+PIECES = st.one_of(st.sampled_from("{}[]()=:,;#$\"'- \n\r\ufeff"), st.sampled_from(WORDS))
 
 
 @given(MAPS, st.sampled_from([None, 1]))
@@ -68,7 +51,7 @@ def test_the_digest_depends_on_the_values_alone(values: dict[str, Any]) -> None:
     assert digest(parse(text)) == digest(parse(spread))
 
 
-@given(st.one_of(st.text(max_size=60), st.lists(WORDS, max_size=40).map("".join)))
+@given(st.one_of(st.text(max_size=60), st.lists(PIECES, max_size=40).map("".join)))
 @example("a: $a")
 @example("\ufeffa: 1")
 @example("accounts: 1")
