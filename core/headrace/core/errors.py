@@ -167,7 +167,8 @@ class SubscriptionViolation(PermissionsViolation):
         group = f" using queue {quoted(queue)}" if queue else ""
         super().__init__(
             f"Permissions Violation for Subscription to {quoted(subject)}{group}",
-            f"Subscription Violation - Subject {quoted(subject)}" + (f", Queue: {quoted(queue)}" if queue else ""),
+            f"Subscription Violation - Subject {quoted(subject)}"
+            + (f", Queue: {quoted(queue)}" if queue else ""),
         )
         self.subject = subject
         self.queue = queue
