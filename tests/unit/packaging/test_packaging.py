@@ -200,9 +200,11 @@ for name in {names!r}:
 """
     below = ROOTS[: ROOTS.index(layer) + 1]
     path = os.pathsep.join(str(REPOSITORY / root) for root in below)
+    # The choice of an engine is made for all layers together, so a lone layer chooses for itself.
+    environment = {name: value for name, value in os.environ.items() if name != "HEADRACE_ENGINE"}
     done = subprocess.run(
         [sys.executable, "-c", program],
-        env={**os.environ, "PYTHONPATH": path},
+        env={**environment, "PYTHONPATH": path},
         capture_output=True,
         text=True,
         timeout=60,
