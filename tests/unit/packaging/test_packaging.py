@@ -191,7 +191,7 @@ import importlib, sys
 class Blocked:
     def find_spec(self, name, path=None, target=None):
         if any(name == layer or name.startswith(layer + ".") for layer in {ABOVE[layer]!r}):
-            raise ImportError(name + " lies above this layer")
+            raise ModuleNotFoundError(name + " lies above this layer")
         return None
 
 sys.meta_path.insert(0, Blocked())
