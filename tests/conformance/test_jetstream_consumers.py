@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import nats
 import nats.errors
@@ -18,7 +18,7 @@ from nats.js.api import (
     StreamConfig,
 )
 
-from headrace.tools.launch import RunningServer
+from headrace.tools.launch import RunningServer, Settings, start
 
 _NAMES = itertools.count()
 
@@ -222,3 +222,58 @@ async def test_an_ephemeral_consumer_goes_when_its_listener_has_gone(
     await asyncio.sleep(1.6)
     assert await other.jetstream().consumers_info(stream) == []
     await other.close()
+
+
+@pytest.fixture
+def own_server(server: RunningServer) -> Iterator[RunningServer]:
+    """A server that the test may kill."""
+    own = start(server.program, Settings(jetstream=True))
+    yield own
+    own.close()
+
+
+async def pulled(client: Client, inbox: str, count: int) -> list[tuple[int, int, int]]:
+    """Pull from S > C; give deliveries, stream sequence and consumer sequence of `count` messages."""
+    subscription = await client.subscribe(inbox)
+    await client.publish("$JS.API.CONSUMER.MSG.NEXT.S.C", b"%d" % count, reply=inbox)
+    found: list[tuple[int, int, int]] = []
+    for _ in range(count):
+        message = await subscription.next_msg(timeout=3)
+        _, _, _, _, deliveries, stream, consumer, _, _ = message.reply.split(".")
+        found.append((int(deliveries), int(stream), int(consumer)))
+    await subscription.unsubscribe()
+    return found
+
+
+@pytest.mark.parametrize("ending", ["kill", "stop"])
+async def test_a_consumer_goes_on_after_a_crash_as_after_a_stop(
+    own_server: RunningServer, ending: str
+) -> None:
+    client = await nats.connect(own_server.url)
+    js = client.jetstream()
+    await js.add_stream(name="S", subjects=["S.>"])
+    await fill(js, "S", 6)
+    await js.add_consumer("S", ConsumerConfig(durable_name="C", ack_policy=AckPolicy.EXPLICIT, ack_wait=1))
+    assert len(await pulled(client, "in.1", 4)) == 4
+    await client.request("$JS.ACK.S.C.1.2.2.0.0", b"", timeout=2)
+    await asyncio.sleep(0.3)
+    await client.close()
+
+    getattr(own_server, ending)()
+    own_server.start()
+
+    client = await nats.connect(own_server.url)
+    info = await client.jetstream().consumer_info("S", "C")
+    assert info.delivered is not None
+    assert info.ack_floor is not None
+    assert (info.delivered.consumer_seq, info.delivered.stream_seq) == (4, 4)
+    assert (info.ack_floor.consumer_seq, info.ack_floor.stream_seq, info.num_ack_pending) == (0, 0, 3)
+    await asyncio.sleep(1.6)
+    assert await pulled(client, "in.2", 5) == [
+        (2, 1, 5),
+        (2, 3, 6),
+        (2, 4, 7),
+        (1, 5, 8),
+        (1, 6, 9),
+    ]
+    await client.close()
