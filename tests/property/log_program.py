@@ -32,6 +32,8 @@ class Program:
         self.model = LogModel(is_memory=False)
         self.past = Past(registers=[{}])
         self.errors: list[StorageError] = []
+        """What came instead of confirmations."""
+        self.refusals: list[StorageError] = []
         self._counter = 0
 
     def run(self, steps: int) -> None:
@@ -45,6 +47,16 @@ class Program:
         """Go on until the power goes."""
         while True:
             self.run(10)
+
+    def run_with_errors(self, steps: int) -> None:
+        """Do so many random things, of which some are refused; the model has those that were not."""
+        for _ in range(steps):
+            try:
+                self.step()
+            except StorageError as error:
+                self.refusals.append(error)
+            if self.random.random() < 0.3:
+                self.commit()
 
     def commit(self) -> None:
         """End a turn; what was told so far is confirmed when the sync returns."""
@@ -96,10 +108,11 @@ class Program:
         self.past.note(self.model, before)
 
     def _on_synced(self, moment: Moment, error: StorageError | None) -> None:
-        if error is None:
-            self.past.confirm(moment)
-        else:
+        if error is not None:
             self.errors.append(error)
+        elif not self.log.fenced:
+            # What a fenced log was told before is never durable; the store's other logs go on.
+            self.past.confirm(moment)
 
     def _tick(self) -> int:
         self.time_ns += 10
