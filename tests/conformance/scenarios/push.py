@@ -122,7 +122,7 @@ async def max_ack_pending_holds_back_pushes(lab: Lab) -> None:
     frames = await client.frames(2)
     lab.note("first", frames)
     lab.note("then", await client.quiet())
-    await client.request(frames[0][3])
+    await (await lab.raw()).request(frames[0][3])
     lab.note("after an ack", await client.frames(1))
 
 

@@ -121,9 +121,7 @@ async def updates_take_a_whole_configuration(lab: Lab) -> None:
     for number in range(5):
         await lab.store(f"s.{number}", "x")
     await lab.api("STREAM.UPDATE.S", {"name": "S", "subjects": ["s.>", "t"], "max_msgs": 3})
-    await lab.api(
-        "STREAM.UPDATE.S", {"name": "S", "subjects": ["t"], "allow_direct": True, "retention": "interest"}
-    )
+    await lab.api("STREAM.UPDATE.S", {"name": "S", "subjects": ["t"], "allow_direct": True})
     await lab.api("STREAM.UPDATE.MISSING", {"name": "MISSING"})
 
 
@@ -137,7 +135,6 @@ async def updates_that_cannot_be_are_refused(lab: Lab) -> None:
         {"num_replicas": 3},
         {"deny_delete": False},
         {"deny_purge": False},
-        {"mirror": {"name": "X"}},
         {"max_age": 5},
         {"subjects": []},
     ]
@@ -178,7 +175,7 @@ async def info_counts_subjects_and_names_the_deleted(lab: Lab) -> None:
     for subject in ("s.a", "s.b", "s.a", "s.c.d", "s.a"):
         await lab.store(subject, "x")
     for sequence in (2, 4):
-        await lab.ask("STREAM.MSG.DELETE.S", {"seq": sequence})
+        await lab.do("STREAM.MSG.DELETE.S", {"seq": sequence})
     for request in (
         {"deleted_details": True},
         {"subjects_filter": ">"},

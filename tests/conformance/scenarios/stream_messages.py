@@ -3,10 +3,10 @@
 from headrace.tools.oracle import Lab, scenario
 
 
-async def filled(lab: Lab, **config: object) -> None:
-    await lab.stream("S", "s.>", **config)
-    for number, subject in enumerate(("s.a", "s.b", "s.a", "s.c.d", "s.b", "s.a")):
-        await lab.store(subject, f"m{number + 1}")
+async def filled(lab: Lab, name: str = "S", subject: str = "s", **config: object) -> None:
+    await lab.stream(name, f"{subject}.>", **config)
+    for number, rest in enumerate(("a", "b", "a", "c.d", "b", "a")):
+        await lab.store(f"{subject}.{rest}", f"m{number + 1}")
 
 
 @scenario()
@@ -80,12 +80,14 @@ async def every_form_of_purge(lab: Lab) -> None:
         {"filter": "s.b", "keep": 5},
         {"seq": 2, "keep": 2},
     )
-    for form in forms:
-        await filled(lab)
-        await lab.api("STREAM.PURGE.S", form)
-        await lab.state("S", deleted_details=True, subjects_filter=">")
-        await lab.publish("s.after", "x")
-        await lab.ask("STREAM.DELETE.S")
+    for index, form in enumerate(forms):
+        name, subject = f"S{index}", f"s{index}"
+        if form and "filter" in form:
+            form = {**form, "filter": str(form["filter"]).replace("s.", f"{subject}.")}
+        await filled(lab, name, subject)
+        await lab.api(f"STREAM.PURGE.{name}", form)
+        await lab.state(name, deleted_details=True, subjects_filter=">")
+        await lab.publish(f"{subject}.after", "x")
 
 
 @scenario()

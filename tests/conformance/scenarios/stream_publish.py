@@ -62,9 +62,9 @@ async def a_repeated_message_id_is_a_duplicate(lab: Lab) -> None:
     await lab.publish("s.1", "a", Nats_Msg_Id="one")
     await lab.publish("s.1", "b", Nats_Msg_Id="two")
     await lab.publish("s.2", "c", Nats_Msg_Id="one")
-    await lab.ask("STREAM.MSG.DELETE.S", {"seq": 1})
+    await lab.do("STREAM.MSG.DELETE.S", {"seq": 1})
     await lab.publish("s.1", "d", Nats_Msg_Id="one")
-    await lab.ask("STREAM.PURGE.S")
+    await lab.do("STREAM.PURGE.S")
     await lab.publish("s.1", "e", Nats_Msg_Id="two")
     await lab.state("S")
 
@@ -189,9 +189,9 @@ async def lowered_limits_bite_at_once(lab: Lab) -> None:
     await lab.stream("S", "s.>")
     for number in range(9):
         await lab.store(f"s.{number % 3}", str(number))
-    await lab.ask("STREAM.UPDATE.S", {"name": "S", "subjects": ["s.>"], "max_msgs_per_subject": 2})
+    await lab.do("STREAM.UPDATE.S", {"name": "S", "subjects": ["s.>"], "max_msgs_per_subject": 2})
     await lab.state("S", deleted_details=True)
-    await lab.ask("STREAM.UPDATE.S", {"name": "S", "subjects": ["s.>"], "max_msgs": 2})
+    await lab.do("STREAM.UPDATE.S", {"name": "S", "subjects": ["s.>"], "max_msgs": 2})
     await lab.state("S", deleted_details=True)
 
 

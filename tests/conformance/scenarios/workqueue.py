@@ -75,7 +75,7 @@ async def a_new_consumer_takes_over_what_is_left(lab: Lab) -> None:
     await lab.consumer("W", "C")
     client, frames = await pulled(lab, "2")
     await client.request(frames[0][3], "+ACK")
-    await lab.ask("CONSUMER.DELETE.W.C")
+    await lab.do("CONSUMER.DELETE.W.C")
     await lab.state("W")
     await lab.consumer("W", "C")
     _, frames = await pulled(lab, "3")
@@ -90,21 +90,3 @@ async def a_full_queue_refuses_until_work_is_done(lab: Lab) -> None:
     client, frames = await pulled(lab, "1")
     await client.request(frames[0][3], "+ACK")
     await lab.publish("w.a", "fits")
-
-
-@scenario()
-async def interest_keeps_a_message_until_all_have_acked(lab: Lab) -> None:
-    await lab.stream("I", "i.>", retention="interest")
-    await lab.publish("i.a", "nobody wants it")
-    await lab.state("I")
-    await lab.consumer("I", "A")
-    await lab.consumer("I", "B", filter_subject="i.b")
-    await lab.publish("i.a", "for one")
-    await lab.publish("i.b", "for two")
-    client = await lab.raw()
-    client.send(b"SUB in 1\r\n")
-    for consumer, count in (("A", 2), ("B", 1)):
-        client.publish(f"$JS.API.CONSUMER.MSG.NEXT.I.{consumer}", str(count), reply="in")
-        for frame in await client.frames(count):
-            await client.request(frame[3], "+ACK")
-        await lab.state("I")

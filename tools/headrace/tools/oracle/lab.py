@@ -5,6 +5,7 @@ that scenarios may follow each other on one server.
 """
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Awaitable
 from typing import Any, Final
@@ -122,18 +123,21 @@ class Lab:
         answer: dict[str, Any] = json.loads(reply.data)
         return answer
 
+    async def do(self, subject: str, body: Json = None, *, client: Client | None = None) -> None:
+        """Ask `$JS.API.<subject>` without noting it; it must succeed."""
+        answer = await self.ask(subject, body, client=client)
+        assert "error" not in answer, f"{subject} was refused: {answer['error']}"
+
     async def stream(self, name: str, *subjects: str, **config: Json) -> None:
         """Create a stream without noting it; it must succeed."""
         wanted = {"name": name, **({"subjects": list(subjects)} if subjects else {}), **config}
-        answer = await self.ask(f"STREAM.CREATE.{name}", wanted)
-        assert "error" not in answer, f"stream {name} was not created: {answer}"
+        await self.do(f"STREAM.CREATE.{name}", wanted)
 
     async def consumer(self, stream: str, name: str, **config: Json) -> None:
         """Create a consumer without noting it; it must succeed."""
         wanted = {"name": name, "durable_name": name, "ack_policy": "explicit", **config}
         body = {"stream_name": stream, "config": wanted}
-        answer = await self.ask(f"CONSUMER.CREATE.{stream}.{name}", body)
-        assert "error" not in answer, f"consumer {name} was not created: {answer}"
+        await self.do(f"CONSUMER.CREATE.{stream}.{name}", body)
 
     async def store(self, subject: str, payload: str = "", **headers: str) -> dict[str, Any]:
         """Publish to a stream and give the ack, without noting it. Underscores in header names stand for hyphens."""
@@ -203,7 +207,8 @@ class Lab:
                 names[0] == "MSG"
             ):  # who may not log in without a name, or has no JetStream, has nothing to clean
                 for name in json.loads(names[4])["streams"] or ():
-                    await cleaner.request(f"$JS.API.STREAM.DELETE.{name}")
+                    deleted = await cleaner.request(f"$JS.API.STREAM.DELETE.{name}")
+                    assert '"error"' not in deleted[4], f"stream {name} is still there: {deleted[4]}"
         finally:
             for raw_client in self._raw_clients:
                 await raw_client.close()
@@ -214,7 +219,8 @@ async def _close_refused(client: Client) -> None:
     transport: Any = getattr(client, "_transport", None)  # it has no public way
     if transport is not None:
         transport.close()
-        await transport.wait_closed()
+        with contextlib.suppress(ConnectionError):
+            await transport.wait_closed()
 
 
 def message_fields(message: Msg) -> dict[str, Any]:

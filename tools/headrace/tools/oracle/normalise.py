@@ -42,8 +42,8 @@ PATTERNS: Final = (
     (re.compile(r"raw\.inbox\.\d+"), "<inbox>"),
     (re.compile(r"\b[NX][A-Z2-7]{55}\b"), "<key>"),
     (re.compile(r"\b[0-9A-Za-z]{22}\b"), "<nuid>"),
-    (re.compile(r"invalid JSON: .*"), "invalid JSON: <why>"),
-    (re.compile(r"Content-Length: \d+"), "Content-Length: <size>"),
+    (re.compile(r"(?<!Bad Request - )invalid JSON: .*"), "invalid JSON: <why>"),
+    (re.compile(r"Bad Request - invalid (character|JSON).*"), "Bad Request - <why>"),
 )
 
 

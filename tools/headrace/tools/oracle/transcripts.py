@@ -22,10 +22,15 @@ Transcript = list[dict[str, Any]]
 
 
 class Servers:
-    """Servers of one program, one for each configuration that is asked for, kept until `close`."""
+    """Servers of one program, one for each configuration that is asked for, kept until `close`.
 
-    def __init__(self, program: Program) -> None:
-        self._program = program
+    `shared` False gives every scenario a server of its own. The reference needs that: a stream that is made anew
+    while the folder of its deleted namesake is still being removed has been seen to hold the old one's messages.
+    """
+
+    def __init__(self, program: Program, *, shared: bool) -> None:
+        self.program = program
+        self.shared = shared
         self._running: dict[str, RunningServer] = {}
 
     def get(self, config: str) -> RunningServer:
@@ -34,7 +39,7 @@ class Servers:
         if server is None or not server.is_alive():
             if server is not None:
                 server.close()
-            server = start(self._program, Settings(jetstream=True, config=config))
+            server = start(self.program, Settings(jetstream=True, config=config))
             self._running[config] = server
         return server
 
@@ -51,7 +56,8 @@ class Servers:
 
 async def play(scenario: Scenario, servers: Servers) -> Transcript:
     """Play a scenario and give its transcript. A server on which one failed is not used again."""
-    if not scenario.shares_server:
+    is_shared = servers.shared and scenario.shares_server
+    if not is_shared:
         servers.drop(scenario.config)
     server = servers.get(scenario.config)
     lab = Lab(server.host, server.port)
@@ -65,14 +71,14 @@ async def play(scenario: Scenario, servers: Servers) -> Transcript:
             async with asyncio.timeout(SCENARIO_TIMEOUT_S):
                 await lab.close()
         finally:
-            if not (finished and scenario.shares_server):
+            if not (finished and is_shared):
                 servers.drop(scenario.config)
     return lab.transcript()
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """The first step in which two transcripts differ, with both sides as text."""
+    """A step in which two transcripts differ, with both sides as text."""
 
     step: str
     text: str
@@ -81,15 +87,16 @@ class Difference:
         return f"differs at: {self.step}\n{self.text}"
 
 
-def compare(expected: Transcript, found: Transcript) -> Difference | None:
-    """Give the first difference; None where both are the same."""
+def compare(expected: Transcript, found: Transcript) -> list[Difference]:
+    """Give every step that differs; none where both transcripts are the same."""
+    differences: list[Difference] = []
     for index in range(max(len(expected), len(found))):
         wanted = expected[index] if index < len(expected) else None
         got = found[index] if index < len(found) else None
         if wanted != got:
             either = wanted or got or {}
-            return Difference(f"{index + 1}. {either['step']}", _difference_text(wanted, got))
-    return None
+            differences.append(Difference(f"{index + 1}. {either['step']}", _difference_text(wanted, got)))
+    return differences
 
 
 def _difference_text(wanted: Json, got: Json) -> str:
