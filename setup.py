@@ -8,6 +8,7 @@ address and undefined-behaviour sanitizers, `required` makes a missing compiler 
 """
 
 import os
+import sys
 from pathlib import Path
 
 from setuptools import Extension, find_namespace_packages, setup
@@ -35,7 +36,7 @@ def extensions(build: str) -> list[Extension]:
     `optional` is set on what `cythonize` returned: set before, it is lost, and an install without a compiler
     then fails.
     """
-    if build == "plain":
+    if build == "plain" or sys.byteorder != "little":  # records are written as the machine keeps integers
         return []
     try:
         from Cython.Build import cythonize  # noqa: PLC0415  (absent where only the plain engine is wanted)
@@ -75,5 +76,6 @@ if __name__ == "__main__":
         packages=NAMES,
         package_dir=PLACES,
         package_data={"": ["py.typed", "*.pyi", "*.pxd", "*.json", "*.html", "*.css", "*.js"]},
+        exclude_package_data={"": ["*.c"]},
         ext_modules=extensions(os.environ.get("HEADRACE_BUILD", "")),
     )
