@@ -12,14 +12,13 @@ from headrace.storage.segment import Segment
 
 BLOCK_BITS: Final = 16
 BLOCK_SIZE: Final = 1 << BLOCK_BITS
-CACHE_SIZE: Final = 32 * 1024 * 1024
 HANDLES_MAX: Final = 256
 
 
 class Blocks:
     """The cache of all logs of a store."""
 
-    def __init__(self, files: Files, *, size_max: int = CACHE_SIZE, handles_max: int = HANDLES_MAX) -> None:
+    def __init__(self, files: Files, *, size_max: int, handles_max: int = HANDLES_MAX) -> None:
         self._files = files
         self._count_max = max(1, size_max >> BLOCK_BITS)
         self._handles_max = handles_max

@@ -125,7 +125,8 @@ class Contents:
             self._remove_all(change)
             return
         while self.first < sequence and self.first <= self.last:
-            self.remove_one(self.first, change)
+            is_removed = self.remove_one(self.first, change)
+            assert is_removed, "the first sequence is live"
 
     def remove_one(self, sequence: int, change: int) -> bool:
         """Remove a message; tell whether it was there."""

@@ -21,6 +21,7 @@ from headrace.core.base.chance import Chance
 from headrace.core.base.clock import NS_PER_MS, NS_PER_S, Clock
 from headrace.core.base.message import Batch, View
 from headrace.storage.accounting import file_size
+from headrace.storage.bounds import Bounds
 from headrace.storage.codec import encode_batch
 from headrace.storage.commit import GroupCommit, Handover
 from headrace.storage.contents import Contents
@@ -63,10 +64,6 @@ from headrace.storage.state import DamagedPlace, Lost, Operation
 from headrace.storage.state_log import Generation, StateLog, state_name, write_generation
 from headrace.storage.sync import Errand, Errands, Write
 
-CHECKPOINT_SIZE: Final = 32 * 1024 * 1024
-CHECKPOINT_COUNT: Final = 50_000
-"""After so many bytes, or records and removals, the next cycle is captured: what a start has to replay at most."""
-
 INDEX_BUDGET_NS: Final = 2 * NS_PER_MS
 RECORD_OVERHEAD: Final = 51
 """A record's header and the most that its padding takes."""
@@ -96,6 +93,7 @@ class FileLog:
         consumers: dict[str, ConsumerRecord],
         contents: Contents,
         writer: SegmentWriter,
+        bounds: Bounds,
         state: StateLog,
         damage: list[DamagedPlace],
         known_ids: Sequence[tuple[bytes, int, int]] = (),
@@ -113,6 +111,7 @@ class FileLog:
         self._consumers = consumers
         self._contents = contents
         self._writer = writer
+        self._bounds = bounds
         self._state = state
         self._reads = LogReads(contents, on_corrupt=self._on_corrupt, rebuild_index=self.rebuild_index)
         self._fenced = ""
@@ -204,7 +203,7 @@ class FileLog:
         contents = self._contents
         first = contents.last + 1
         size = batch.size + RECORD_OVERHEAD * len(batch)
-        subjects = [message.subject for message in batch]
+        subjects = batch.subjects()
         if max(map(len, subjects)) > SUBJECT_SIZE_MAX:
             raise StorageError(f"a subject is longer than {SUBJECT_SIZE_MAX} bytes")
         segment = self._writer.reserve(size, first)
@@ -421,9 +420,9 @@ class FileLog:
             return
         contents, segment = self._contents, self._writer.current
         self._writer.mark(RecordType.CLOSE, contents.last)
-        self._capture()
         operations = [] if self._captured is None else self._captured.operations
         self._captured = None
+        operations += capture(contents, change=self._state.change, batch=self._writer.batch).operations
         name, used = ("", 0) if segment is None else (segment.name, segment.used)
         self._state.add([*operations, ["close", name, used, contents.last]], sync=True)
         self._commit.note(self, sync=True)
@@ -576,7 +575,10 @@ class FileLog:
         if self._contents.last == self._captured_at[0] and not self._removed_since_capture:
             return False
         changed = self._contents.last - self._captured_at[0] + self._removed_since_capture
-        return changed >= CHECKPOINT_COUNT or self._written_since_capture >= CHECKPOINT_SIZE
+        return (
+            changed >= self._bounds.checkpoint_count
+            or self._written_since_capture >= self._bounds.checkpoint_size
+        )
 
     def _capture(self) -> None:
         """Keep what holds at this boundary; the tail and the operations were just handed over."""
@@ -600,12 +602,13 @@ class FileLog:
                 operations.append(["ids", [list(each) for each in ids]])
             operations.append(["drop", segment.name])
         try:
-            self._state.add(operations, sync=bool(dead))
+            # Nobody's answer waits for it; a cycle that drops segments syncs the state log all the same.
+            self._state.add(operations, sync=False)
         except StorageError:
             # No room: it is kept, and the next cycle tries again.
             return
         self._captured = None
-        self._commit.note(self, sync=bool(dead))
+        self._commit.note(self, sync=False)
         for segment in dead:
             self._contents.segments.discard(segment)
             self._dropping.append(segment.path)

@@ -16,6 +16,7 @@ from typing import Final
 from headrace.core.base.chance import Chance
 from headrace.core.base.clock import Clock
 from headrace.storage.blocks import Blocks
+from headrace.storage.bounds import Bounds
 from headrace.storage.commit import GroupCommit
 from headrace.storage.contents import Contents
 from headrace.storage.file_log import FileLog
@@ -63,8 +64,7 @@ class Shared:
     blocks: Blocks
     offsets: OffsetsCache
     indexes: IndexStore
-    segment_size_first: int
-    segment_size_max: int
+    bounds: Bounds
 
 
 def recover(shared: Shared, folder: str, stream_id: int) -> FileLog:
@@ -88,8 +88,7 @@ def recover(shared: Shared, folder: str, stream_id: int) -> FileLog:
         stream_id=stream_id,
         segments=segments,
         batch=survey.batch,
-        size_first=shared.segment_size_first,
-        size_max=shared.segment_size_max,
+        bounds=shared.bounds,
     )
     if is_clean and segments.all:
         writer.continue_in(segments.all[-1])
@@ -109,6 +108,7 @@ def recover(shared: Shared, folder: str, stream_id: int) -> FileLog:
         consumers=state.consumers,
         contents=contents,
         writer=writer,
+        bounds=shared.bounds,
         state=state_log,
         damage=state.damage,
         known_ids=state.ids,
@@ -221,7 +221,13 @@ def _continued(
         if number is not None and (name.endswith(".new") or number < generation.number - 1):
             shared.files.unlink(f"{folder}/{name}")
     if loaded.is_clean:
-        return StateLog(shared.files, generation, snapshot_size=generation.used // 2, change=state.change)
+        return StateLog(
+            shared.files,
+            generation,
+            bounds=shared.bounds,
+            snapshot_size=generation.used // 2,
+            change=state.change,
+        )
     records = snapshot_records(
         contents,
         stream={"created_ns": state.created_ns, "id": f"{stream_id:016x}", "first": state.first},
@@ -237,7 +243,9 @@ def _continued(
     )
     shared.files.close(generation.handle)
     written = write_generation(shared.files, folder, header, records, change=state.change)
-    return StateLog(shared.files, written, snapshot_size=written.used, change=state.change)
+    return StateLog(
+        shared.files, written, bounds=shared.bounds, snapshot_size=written.used, change=state.change
+    )
 
 
 def _sync_found(files: Files, segments: Segments, survey: Survey, state_log: StateLog) -> None:

@@ -15,8 +15,6 @@ from typing import Final
 
 from headrace.storage.framing import FILE_HEADER_SIZE
 
-SEGMENT_SIZE_MIN: Final = 64 * 1024
-SEGMENT_SIZE_MAX: Final = 64 * 1024 * 1024
 RESERVED_SIZE: Final = 256
 """Room kept at a segment's end for its last marks."""
 
@@ -93,6 +91,7 @@ class Segment:
         "gone",
         "has_changed",
         "id_time_ns",
+        "is_being_replayed",
         "last",
         "last_time_ns",
         "live_count",
@@ -124,6 +123,7 @@ class Segment:
         self.gone: bytearray | None = None
         self.offsets: Offsets | None = None
         self.has_changed = True
+        self.is_being_replayed = False
 
     @property
     def is_dense(self) -> bool:

@@ -15,11 +15,12 @@ from typing import Final, NamedTuple
 
 from headrace.core.base.chance import Chance
 from headrace.core.base.clock import Clock
+from headrace.storage.bounds import Bounds
 from headrace.storage.files import Files
 from headrace.storage.framing import FILE_HEADER_SIZE, FileHeader, FileKind, encode_file_header, fresh_salt
 from headrace.storage.interface import DiskFull, StorageError
 from headrace.storage.record import Mark, RecordType, encode_mark
-from headrace.storage.segment import RESERVED_SIZE, SEGMENT_SIZE_MAX, SEGMENT_SIZE_MIN, Segment, segment_name
+from headrace.storage.segment import RESERVED_SIZE, Segment, segment_name
 from headrace.storage.segments import Segments, Tail
 from headrace.storage.sidecar import encode_sidecar, sidecar_path, write_sidecar
 from headrace.storage.sync import Errand, Errands
@@ -54,8 +55,7 @@ class SegmentWriter:
         stream_id: int,
         segments: Segments,
         batch: int,
-        size_first: int = SEGMENT_SIZE_MIN,
-        size_max: int = SEGMENT_SIZE_MAX,
+        bounds: Bounds,
     ) -> None:
         self._files = files
         self._chance = chance
@@ -64,8 +64,7 @@ class SegmentWriter:
         self._folder = folder
         self._stream_id = stream_id
         self._segments = segments
-        self._size_first = size_first
-        self._size_max = size_max
+        self._bounds = bounds
         self._spare: PreparedFile | None = None
         self._is_preparing = False
         self._naming: list[Errand] = []
@@ -202,7 +201,12 @@ class SegmentWriter:
 
     def _next_capacity(self, size: int) -> int:
         current = self.current
-        planned = self._size_first if current is None else min(2 * current.capacity, self._size_max)
+        bounds = self._bounds
+        planned = (
+            bounds.segment_size_first
+            if current is None
+            else min(2 * current.capacity, bounds.segment_size_max)
+        )
         needed = FILE_HEADER_SIZE + size + RESERVED_SIZE
         return max(planned, (needed + _PAGE - 1) & ~(_PAGE - 1))
 

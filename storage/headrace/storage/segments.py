@@ -97,6 +97,20 @@ class Segments:
         self._offsets.forget(segment)
         segment.offsets = offsets
 
+    def begin_replay(self, segment: Segment) -> None:
+        """A segment goes on behind what was known of it; what was loaded so far is too short."""
+        segment.is_being_replayed = True
+        segment.offsets = None
+        self._offsets.forget(segment)
+
+    def end_replay(self) -> None:
+        """Every segment is known to its end."""
+        for segment in self.all:
+            if segment.is_being_replayed:
+                segment.is_being_replayed = False
+                segment.offsets = None
+                self._offsets.forget(segment)
+
     def adopt(self, segment: Segment) -> None:
         """A sealed segment is written: from now on its offsets may be dropped and loaded again."""
         self._offsets.use(segment, lambda: self._load_offsets(segment))
@@ -269,7 +283,8 @@ class Segments:
         return self._blocks.read(segment, offset, size), False
 
     def _load_offsets(self, segment: Segment) -> Offsets:
-        loaded = load_sidecar(self._files, segment)
+        # While a segment is replayed its count of messages grows, and an older sidecar might fit it for a moment.
+        loaded = None if segment.is_being_replayed else load_sidecar(self._files, segment)
         if loaded is not None:
             return loaded
 

@@ -28,9 +28,6 @@ from headrace.storage.interface import StorageError
 from headrace.storage.record import ALIGNMENT, HEADER_SIZE, RecordType, encode
 from headrace.storage.segment import Offsets, Segment
 
-OFFSETS_SIZE_MAX: Final = 32 * 1024 * 1024
-"""How many bytes of sealed segments' offsets a store keeps in memory."""
-
 MISSING_MAX: Final = 1 << 20
 """The longest run of sequences without records that counts as damaged messages."""
 
@@ -44,7 +41,7 @@ _WINDOW_SIZE: Final = 4 * 1024 * 1024
 class OffsetsCache:
     """Which sealed segments have their offsets in memory; the one not used for longest loses them."""
 
-    def __init__(self, size_max: int = OFFSETS_SIZE_MAX) -> None:
+    def __init__(self, size_max: int) -> None:
         self._size_max = size_max
         self._size = 0
         self._segments: dict[int, tuple[Segment, int]] = {}

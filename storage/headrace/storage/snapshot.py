@@ -32,13 +32,14 @@ def capture(contents: Contents, *, change: int, batch: int) -> Capture:
         if segment.has_changed:
             operations.append(_segment_operation(segment))
             segment.has_changed = False
+    last = contents.segments.all[-1] if contents.segments.all else None
     for segment, sequences in contents.gone_since.items():
-        if segment.live_count:
+        # A dead segment needs no bits, unless it is still written to.
+        if segment.live_count or segment is last:
             operations.append(["gone", segment.name, pack_ranges(merged(sequences))])
     contents.gone_since.clear()
     checkpoint = _checkpoint(contents, change=change, batch=batch)
     operations.append(["checkpoint", checkpoint._asdict()])
-    last = contents.segments.all[-1] if contents.segments.all else None
     dead = [each for each in contents.segments.all if not each.live_count and each is not last]
     return Capture(checkpoint, operations, dead)
 
@@ -65,7 +66,7 @@ def snapshot_records(
         operations.append(["ids", [list(each) for each in ids]])
     for segment in contents.segments.all:
         operations.append(_segment_operation(segment))
-        if segment.gone is not None and segment.live_count:
+        if segment.gone is not None and (segment.live_count or segment is contents.segments.all[-1]):
             operations.append(["bits", segment.name, bytes(segment.gone)])
     operations.append(["checkpoint", _checkpoint(contents, change=change, batch=batch)._asdict()])
     return list(_in_records(operations))

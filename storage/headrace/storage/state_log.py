@@ -12,6 +12,7 @@ import errno
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
+from headrace.storage.bounds import Bounds
 from headrace.storage.files import Files
 from headrace.storage.framing import (
     FILE_HEADER_SIZE,
@@ -38,8 +39,6 @@ from headrace.storage.state import DamagedPlace, Operation, Removal, State
 
 STATE_SIZE_MIN: Final = 16 * 1024
 STATE_GROWTH_MAX: Final = 4 * 1024 * 1024
-GENERATION_SIZE_MIN: Final = 256 * 1024
-"""Changes of fewer bytes never cause a new generation; nor do changes below twice the snapshot's size."""
 
 _ARRAY_HEADER_SIZE: Final = 5
 _RECORD_OVERHEAD: Final = HEADER_SIZE + _ARRAY_HEADER_SIZE + 8
@@ -84,12 +83,15 @@ def parse_state_name(name: str) -> int | None:
 class StateLog:
     """The generation that is written to, and the operations that wait."""
 
-    def __init__(self, files: Files, generation: Generation, *, snapshot_size: int, change: int) -> None:
+    def __init__(
+        self, files: Files, generation: Generation, *, bounds: Bounds, snapshot_size: int, change: int
+    ) -> None:
         self._files = files
         self.generation = generation
         self.change = change
         self.wants_sync = False
         self.is_refused = False
+        self._bounds = bounds
         self._snapshot_size = snapshot_size
         self._used = generation.used
         self._allocated = generation.allocated
@@ -104,7 +106,9 @@ class StateLog:
     @property
     def wants_generation(self) -> bool:
         """Whether the changes outweigh the snapshot."""
-        return self._used - self._snapshot_size > max(GENERATION_SIZE_MIN, 2 * self._snapshot_size)
+        return self._used - self._snapshot_size > max(
+            self._bounds.generation_size_min, 2 * self._snapshot_size
+        )
 
     def add(self, operations: Sequence[Operation], *, sync: bool) -> int:
         """Accept operations; give the first one's change number. Raises DiskFull and then has accepted none."""

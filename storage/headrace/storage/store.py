@@ -17,6 +17,7 @@ from typing import Any, Final
 from headrace.core.base.chance import Chance
 from headrace.core.base.clock import NS_PER_MS, Scheduler, Timer
 from headrace.storage.blocks import Blocks
+from headrace.storage.bounds import DEFAULT_BOUNDS, Bounds
 from headrace.storage.codec import sync_thread
 from headrace.storage.commit import GroupCommit
 from headrace.storage.contents import Contents
@@ -27,7 +28,6 @@ from headrace.storage.index_interface import IndexStore, Position
 from headrace.storage.interface import DiskFull, StorageError, StoreLocked, StoreUnusable, StreamLog
 from headrace.storage.memory_log import MemoryLog
 from headrace.storage.recovery import Shared, recover
-from headrace.storage.segment import SEGMENT_SIZE_MAX, SEGMENT_SIZE_MIN
 from headrace.storage.segment_writer import SegmentWriter
 from headrace.storage.segments import Segments
 from headrace.storage.sidecar import OffsetsCache
@@ -55,9 +55,7 @@ class StoreOptions:
     sync_interval_ns: int = 0
     is_threaded: bool = False
     is_index_in_memory: bool = False
-    segment_size_first: int = SEGMENT_SIZE_MIN
-    segment_size_max: int = SEGMENT_SIZE_MAX
-    cache_size: int = 32 * 1024 * 1024
+    bounds: Bounds = DEFAULT_BOUNDS
 
 
 DEFAULT_OPTIONS: Final = StoreOptions()
@@ -158,11 +156,10 @@ class FileStore:
             chance=chance,
             errands=self._errands,
             commit=self._commit,
-            blocks=Blocks(files, size_max=options.cache_size),
-            offsets=OffsetsCache(),
+            blocks=Blocks(files, size_max=options.bounds.cache_size),
+            offsets=OffsetsCache(options.bounds.offsets_size_max),
             indexes=self._indexes,
-            segment_size_first=options.segment_size_first,
-            segment_size_max=options.segment_size_max,
+            bounds=options.bounds,
         )
         self._logs: dict[int, FileLog] = {}
         self._memory_logs: dict[int, MemoryLog] = {}
@@ -297,8 +294,7 @@ class FileStore:
             stream_id=stream_id,
             segments=segments,
             batch=0,
-            size_first=shared.segment_size_first,
-            size_max=shared.segment_size_max,
+            bounds=shared.bounds,
         )
         log = self._logs[stream_id] = FileLog(
             files=files,
@@ -314,7 +310,8 @@ class FileStore:
             consumers={},
             contents=Contents(segments, index, first=first),
             writer=writer,
-            state=StateLog(files, generation, snapshot_size=generation.used, change=0),
+            bounds=shared.bounds,
+            state=StateLog(files, generation, bounds=shared.bounds, snapshot_size=generation.used, change=0),
             damage=[],
         )
         return log

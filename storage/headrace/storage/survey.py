@@ -152,13 +152,14 @@ def is_closed(files: Files, state: State, segments: Segments) -> bool:
         return False
     handle = files.open(segment.path)
     try:
-        end = files.pread(handle, MARK_SIZE, closed.used - MARK_SIZE)
+        records = walk(
+            lambda size, offset: files.pread(handle, size, offset), segment.salt, closed.used - MARK_SIZE
+        )
+        found, following = next(records), next(records, None)
     finally:
         files.close(handle)
-    found = next(
-        walk(lambda size, offset: end[offset : offset + size], segment.salt ^ (closed.used - MARK_SIZE), 0)
-    )
-    return isinstance(found, Found) and found.header.type == RecordType.CLOSE
+    # A later session may have written behind the close record without getting as far as the state log.
+    return isinstance(found, Found) and found.header.type == RecordType.CLOSE and isinstance(following, End)
 
 
 # ---- the survey
@@ -172,12 +173,11 @@ def survey_segments(
     last = checkpoint.sequence or state.first - 1
     survey = Survey(last=last, durable_to=checkpoint.sequence, batch=checkpoint.batch)
     survey.named = max(last, state.named_sequence())
-    if not is_clean:
-        for segment in segments.all:
-            if segment.name == checkpoint.segment:
-                _walk_segment(files, blocks, segment, checkpoint.offset, survey)
-            elif segment.first > checkpoint.sequence:
-                _walk_segment(files, blocks, segment, FILE_HEADER_SIZE, survey)
+    for segment in () if is_clean else segments.all:
+        if segment.name == checkpoint.segment or segment.first > checkpoint.sequence:
+            segments.begin_replay(segment)
+            start = checkpoint.offset if segment.name == checkpoint.segment else FILE_HEADER_SIZE
+            _walk_segment(files, blocks, segment, start, survey)
     expected = survey.last + 1
     survey.last = max(survey.last, survey.named, survey.durable_to)
     if survey.last >= expected:
@@ -299,6 +299,7 @@ def replay(
         contents.last = survey.last
     contents.tells = True
     contents.is_replaying = False
+    segments.end_replay()
     index.mark(Position(contents.last, state.change))
     return contents
 

@@ -1,0 +1,31 @@
+"""The sizes at which a store turns a page. Tests use small ones; a store written under any of them is the same."""
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """When segments, checkpoints and generations end."""
+
+    segment_size_first: int = 64 * 1024
+    """A stream's first segment; each one after it is twice as large."""
+
+    segment_size_max: int = 64 * 1024 * 1024
+    """The largest segment, unless one record or batch needs more."""
+
+    checkpoint_count: int = 50_000
+    checkpoint_size: int = 32 * 1024 * 1024
+    """After so many appends and removals, or bytes, a checkpoint is captured: what a start replays at most."""
+
+    generation_size_min: int = 256 * 1024
+    """Changes of fewer bytes never cause a new state log; nor do changes below twice the snapshot's size."""
+
+    offsets_size_max: int = 32 * 1024 * 1024
+    """Bytes of sealed segments' offsets that a store keeps in memory."""
+
+    cache_size: int = 32 * 1024 * 1024
+    """Bytes of segments' blocks that a store keeps in memory."""
+
+
+DEFAULT_BOUNDS: Final = Bounds()
