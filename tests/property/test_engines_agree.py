@@ -157,15 +157,20 @@ def answering(replies: Sequence[bytes], first_sequence: int) -> Step:
     return Step(f"answering({replies!r}, {first_sequence})", act)
 
 
-def delivering(route_by: bytes, reply: bytes) -> Step:
-    views = [View(1, 2, b"stored", b"", b"payload"), View(2, 3, b"stored", b"NATS/1.0\r\n\r\n", b"")]
+def delivering(route_by: bytes, reply: bytes, queue: bytes) -> Step:
+    views = [
+        View(1, 2, b"stored", b"", b"payload"),
+        View(2, 3, b"a", b"NATS/1.0\r\n\r\n", b""),
+        View(3, 4, b"stored.b", b"NATS/1.0\r\nA: b\r\n\r\n", b"x" * 200),
+        View(4, 5, b"stored", b"", b""),
+    ]
 
     def act(world: World) -> None:
-        delivered = world.engine.deliver(ACCOUNT, route_by, views, [reply, b""])
+        delivered = world.engine.deliver(ACCOUNT, route_by, views, [reply, b"", reply, reply], queue=queue)
         assert delivered.outcome is not Outcome.NO_ROOM
         world.log.append(delivered)
 
-    return Step(f"delivering({route_by!r}, {reply!r})", act)
+    return Step(f"delivering({route_by!r}, {reply!r}, {queue!r})", act)
 
 
 def closing(index: int) -> Step:
@@ -191,7 +196,9 @@ STEPS = st.one_of(
     st.builds(
         lambda *a: [answering(*a)], st.lists(REPLIES, min_size=1, max_size=6), st.integers(0, (1 << 64) - 10)
     ),
-    st.builds(lambda *a: [delivering(*a)], SUBJECTS, st.sampled_from([b"", b"r"])),
+    st.builds(
+        lambda *a: [delivering(*a)], SUBJECTS, st.sampled_from([b"", b"r"]), st.sampled_from([b"", b"q"])
+    ),
     st.integers(0, 2).map(lambda index: [closing(index)]),
     st.just([FORGETTING]),
     st.just([FLUSHING]),

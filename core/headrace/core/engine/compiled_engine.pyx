@@ -35,7 +35,7 @@ from libc.string cimport memchr, memcmp, memcpy
 from headrace.core.base.compiled_batch cimport CompiledBatch, Item
 
 from headrace.core.base.chance import fresh_seed
-from headrace.core.engine.interface import Gathered, Phase
+from headrace.core.engine.interface import Delivered, Gathered, Outcome, Phase
 from headrace.core.engine.plain import PlainEngine
 from headrace.core.engine.plain_connection import NEVER, PlainConnection
 from headrace.core.routing.entries import SinkBox, SinkEntry
@@ -223,6 +223,7 @@ cdef class Wire:
     cdef bint headers
     cdef bint hears_replies
     cdef bint no_responders
+    cdef bint has_room
 
     def __cinit__(self, connection):
         self.connection = connection
@@ -291,6 +292,7 @@ cdef class FastRoute:
     cdef bint is_usable
     cdef bint takes_headers
     cdef bint hears_replies
+    cdef bint has_room
 
     def __cinit__(self):
         self.targets = NULL
@@ -797,7 +799,7 @@ cdef class FastPath:
         if route is not None or cache.was_seen(hashed):
             if cache.scope is not None and not cache.scope.may_publish(name):
                 return None
-            route = self._exact_route(cache, name)
+            route = self._exact_route(cache, name, cache.table.lasting_route(name))
             if route is not None:
                 cache.exact = cache.keep(cache.exact, route)
             return route
@@ -826,9 +828,8 @@ cdef class FastPath:
             return None
         return route
 
-    cdef FastRoute _exact_route(self, RouteCache cache, bytes subject):
+    cdef FastRoute _exact_route(self, RouteCache cache, bytes subject, plain):
         """Make a fast route of a subject's plain route; None where it has a part that is not for the fast path."""
-        plain = cache.table.lasting_route(subject)
         targets = list(plain.targets)
         group_sizes = []
         for _, members in plain.groups:
@@ -932,6 +933,7 @@ cdef class FastPath:
             return 0
         route.takes_headers = True
         route.hears_replies = False
+        route.has_room = True
         for index in range(route.count):
             wire = <Wire>route.targets[index].wire
             if wire.epoch != self.epoch:
@@ -940,13 +942,15 @@ cdef class FastPath:
                 return 0
             route.takes_headers = route.takes_headers and wire.headers
             route.hears_replies = route.hears_replies or wire.hears_replies
+            route.has_room = route.has_room and wire.has_room
         route.is_usable = True
         return 0
 
     cdef int _look_at_wire(self, Wire wire) except -1:
         connection = wire.connection
         wire.epoch = self.epoch
-        wire.is_usable = not connection.is_overflowing and not (self.skips_slow and connection.relief_size < 0)
+        wire.has_room = connection.relief_size >= 0
+        wire.is_usable = not connection.is_overflowing and (wire.has_room or not self.skips_slow)
         wire.echo = connection.echo
         wire.headers = connection.headers
         wire.no_responders = connection.no_responders
@@ -1068,6 +1072,92 @@ cdef class FastPath:
         """A sink has left the routes; what it was sent before is still reported."""
         self.gatherers.pop(id(sink), None)
 
+    # stored messages
+
+    def deliver(self, table, bytes route_by, views, replies):
+        """Send views to the subscribers of `route_by`, as `Engine.deliver` does; give how many, from the first on.
+
+        Stops before the first that needs the plain engine: queue groups, nobody there, no room, and the like.
+        """
+        cdef RouteCache cache = self._cache(None, table)
+        cdef FastRoute route
+        cdef Py_ssize_t count = 0
+        cdef Py_ssize_t index
+        cdef bytes subject, headers, payload, reply
+        self._begin_epoch()
+        route = self._find(cache, PyBytes_AS_STRING(route_by), PyBytes_GET_SIZE(route_by))
+        if route is None:
+            route = self._exact_route(cache, route_by, table.route(route_by))  # for this call
+        if route is None or route.count == 0 or route.group_count > 0:
+            return 0
+        route.is_counted = True
+        self.counted.append(route)
+        try:
+            for view, reply in zip(views, replies, strict=True):
+                if route.epoch != self.epoch:
+                    self._look_at_route(route)
+                _, _, subject, headers, payload = view
+                if (
+                    not (route.is_usable and route.has_room)
+                    or (headers and not route.takes_headers)
+                    or (reply and route.hears_replies)
+                ):
+                    break
+                for index in range(route.count):
+                    self._copy_view(route, &route.targets[index], subject, reply, headers, payload)
+                count += 1
+        finally:
+            self._settle(None)
+        return count
+
+    cdef int _copy_view(
+        self, FastRoute route, Target *target, bytes subject, bytes reply, bytes headers, bytes payload
+    ) except -1:
+        """Append a stored message, under its own subject, to a target's output."""
+        cdef Wire wire = <Wire>target.wire
+        cdef char sizes[48]
+        cdef size_t sizes_size = 0
+        cdef size_t header_size = PyBytes_GET_SIZE(headers)
+        cdef size_t total_size = header_size + PyBytes_GET_SIZE(payload)
+        # An exact route's prefix is `HMSG <name> <sid> `, one by parent has `<sid> ` alone.
+        cdef size_t skipped = 0 if route.route is None else PyBytes_GET_SIZE(route.name) + 6
+        cdef const char *sid = PyBytes_AS_STRING(route.prefixes) + target.prefix_offset + skipped
+        cdef size_t sid_size = target.prefix_size - skipped
+        cdef size_t size
+        cdef char *out
+        if header_size > 0:
+            sizes_size = _write_number(sizes, header_size)
+            sizes[sizes_size] = c' '
+            sizes_size += 1
+        sizes_size += _write_number(sizes + sizes_size, total_size)
+        # `HMSG `, a blank after the subject and one after the reply, two line ends: 11 at most.
+        size = 11 + PyBytes_GET_SIZE(subject) + sid_size + PyBytes_GET_SIZE(reply) + sizes_size + total_size
+        if wire.size + size > wire.capacity:
+            self._make_room(wire, size, None)
+        out = wire.buffer + wire.size
+        if header_size > 0:
+            out = _append(out, b"H", 1)
+        out = _append(out, b"MSG ", 4)
+        out = _append(out, PyBytes_AS_STRING(subject), PyBytes_GET_SIZE(subject))
+        out = _append(out, b" ", 1)
+        out = _append(out, sid, sid_size)
+        if reply:
+            out = _append(out, PyBytes_AS_STRING(reply), PyBytes_GET_SIZE(reply))
+            out = _append(out, b" ", 1)
+        out = _append(out, sizes, sizes_size)
+        out = _append(out, b"\r\n", 2)
+        out = _append(out, PyBytes_AS_STRING(headers), header_size)
+        out = _append(out, PyBytes_AS_STRING(payload), total_size - header_size)
+        out = _append(out, b"\r\n", 2)
+        wire.size = out - wire.buffer
+        wire.out_messages += 1
+        wire.out_bytes += total_size
+        target.delivered += 1
+        if not wire.is_dirty:
+            wire.is_dirty = True
+            self.dirty.append(wire)
+        return 0
+
     # answers
 
     def answer(self, table, CompiledBatch batch, bytes prefix, uint64_t first_sequence, bytes suffix, publish, list events):
@@ -1102,6 +1192,12 @@ cdef class FastPath:
                 self._begin_epoch()
         self._settle(None)
         self._report(events)
+
+
+cdef inline char *_append(char *out, const char *data, size_t size) noexcept nogil:
+    """Copy, where the caller has made sure of the room; give the place behind."""
+    memcpy(out, data, size)
+    return out + size
 
 
 cdef size_t _write_number(char *out, uint64_t number) noexcept nogil:
@@ -1172,6 +1268,13 @@ class CompiledEngine(PlainEngine):
         super().remove_sink(account, entry)
         if not entry.box.references:
             self._fast.forget_sink(entry.box.sink)
+
+    def deliver(self, account, route_by, views, replies, *, queue=b""):
+        count = self._fast.deliver(self._subscriptions.table(account), route_by, views, replies)
+        if count == len(views):
+            return Delivered(count, Outcome.DELIVERED)
+        rest = super().deliver(account, route_by, views[count:], replies[count:], queue=queue)
+        return Delivered(count + rest.count, rest.outcome)
 
     def answer(self, account, batch, prefix, first_sequence, suffix):
         if not isinstance(batch, CompiledBatch):
