@@ -382,7 +382,8 @@ class MemoryLog:
         elif effect.first_sequence:
             self._remove_below(min(effect.first_sequence, sequence))
         for evicted in effect.evicted:
-            self._remove_one(evicted)
+            if evicted < sequence:
+                self._remove_one(evicted)
         if effect.subject_before:
             sequences = self._subjects.get(subject)
             if sequences is not None:
