@@ -24,6 +24,7 @@ from headrace.core.base.chance import Chance
 from headrace.core.base.clock import Clock, Scheduler
 from headrace.core.base.deadlines import Deadlines
 from headrace.core.bus import Bus, Caller, EngineBus
+from headrace.core.connection_record import ConnectionRecord
 from headrace.core.engine.interface import (
     Connection,
     Engine,
@@ -36,7 +37,7 @@ from headrace.core.engine.interface import (
 from headrace.core.engine.plain import PlainEngine
 from headrace.core.info import ServerFacts
 from headrace.core.options import ServerOptions
-from headrace.core.session import SERVER_SHUTDOWN, ConnectionRecord, Session
+from headrace.core.session import SERVER_SHUTDOWN, Session
 
 GATHERED_ROUNDS_MAX: Final = 16
 """How often sinks may be called again within one turn for what they published themselves."""

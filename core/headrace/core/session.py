@@ -12,7 +12,6 @@ Source: the client protocol of NATS server 2.15, §3, §6 and §7, probed.
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum
 from typing import Final, Protocol
 
@@ -25,6 +24,7 @@ from headrace.core.base.clock import NS_PER_S, Clock
 from headrace.core.base.deadlines import Deadlines
 from headrace.core.bus import Caller
 from headrace.core.connect import ConnectOptions, parse_connect, parse_object
+from headrace.core.connection_record import ConnectionRecord
 from headrace.core.engine.interface import (
     Connect,
     Connection,
@@ -38,7 +38,6 @@ from headrace.core.engine.interface import (
     Pinged,
     PublishRefused,
     Refused,
-    SubscriptionInfo,
     Transport,
 )
 from headrace.core.errors import (
@@ -54,15 +53,13 @@ from headrace.core.errors import (
     StaleConnection,
 )
 from headrace.core.info import ConnectionFacts, ServerFacts, encode_info
+from headrace.core.liveness import Ping, Pings, WriteWatch
 from headrace.core.options import Permissions, ServerOptions
 
 CLIENT_CLOSED: Final = "Client Closed"
 SLOW_PENDING: Final = "Slow Consumer (Pending Bytes)"
 SLOW_WRITE: Final = "Slow Consumer (Write Deadline)"
 SERVER_SHUTDOWN: Final = "Server Shutdown"
-
-RTT_EVERY_NS: Final = 3600 * NS_PER_S
-"""The round trip is measured at least this often, even on a busy connection."""
 
 
 class Answer(Enum):
@@ -101,32 +98,6 @@ NEXT: Final[Mapping[Phase, Mapping[type[Event], Answer]]] = {
     # What a client sent before it was closed still reaches the sinks; everything else is moot.
     Phase.CLOSED: {**dict.fromkeys(EVENTS, Answer.IGNORE), Gathered: Answer.ACT},
 }
-
-
-@dataclass(frozen=True, slots=True)
-class ConnectionRecord:
-    """A connection as monitoring shows it. Times are wall clock; `stop_ns` 0: it is open."""
-
-    id: int
-    host: str
-    port: int
-    start_ns: int
-    last_activity_ns: int
-    stop_ns: int
-    reason: str
-    rtt_ns: int
-    pending_size: int
-    in_messages: int
-    in_bytes: int
-    out_messages: int
-    out_bytes: int
-    subscription_count: int
-    subscriptions: tuple[SubscriptionInfo, ...]
-    name: str
-    language: str
-    version: str
-    account: str
-    user: str
 
 
 class SessionHost(Protocol):
@@ -183,14 +154,13 @@ class Session:
         self._engine = host.engine
         self._transport = transport
         self._opened_ns = host.clock.monotonic_ns()
-        self._rtt_ns = 0
-        self._ping_sent_ns: int | None = None
+        self._pings = Pings()
+        self._writes = WriteWatch(host.options.write_deadline_ns)
         self._has_connected = False
         self._was_pinged = False
         self._holds = 0
         self._is_stalled = False
         self._grants: ReplyGrants | None = None
-        self._written_mark = 0
         self.connection: Connection = host.engine.open(transport, connection_id)
         options = host.options
         self.connection.max_control_line = options.max_control_line
@@ -245,10 +215,7 @@ class Session:
     @property
     def rtt_ns(self) -> int:
         """The round trip last measured; 0 if none was."""
-        sent_ns = self._ping_sent_ns
-        if sent_ns is not None and self.connection.last_pong_ns >= sent_ns:
-            self._rtt_ns = max(1, self.connection.last_pong_ns - sent_ns)
-        return self._rtt_ns
+        return self._pings.rtt_ns(self.connection.last_pong_ns)
 
     def caller(self) -> Caller:
         return Caller(
@@ -341,17 +308,15 @@ class Session:
         """The operating system takes no more for now: a deadline for it begins."""
         if self.is_closed:
             return
-        self._written_mark = self._transport.written_size
-        now_ns = self._host.clock.monotonic_ns()
-        self._host.deadlines.set(
-            (self.id, "write"), now_ns + self._host.options.write_deadline_ns, self._on_write_deadline
-        )
+        deadline_ns = self._writes.on_full(self._host.clock.monotonic_ns(), self._transport.written_size)
+        if deadline_ns is not None:
+            self._host.deadlines.set((self.id, "write"), deadline_ns, self._on_write_deadline)
 
     def on_drained(self) -> None:
         """The operating system has taken everything."""
         if self.is_closed:
             return
-        self._host.deadlines.clear((self.id, "write"))
+        self._writes.on_drained()
         self._engine.drained(self.connection)
         self._host.on_room()
 
@@ -440,7 +405,7 @@ class Session:
         host.deadlines.clear((self.id, "login"))
         now_ns = host.clock.monotonic_ns()
         if not self._has_connected:
-            self._rtt_ns = max(1, now_ns - self._opened_ns)
+            self._pings.estimate(now_ns - self._opened_ns)
             first_ns = min(host.options.ping_interval_ns, limits.FIRST_PING_NS)
             first_ns += host.chance.below(max(1, first_ns // 5))
             host.deadlines.set((self.id, "ping"), now_ns + first_ns, self._on_ping_time)
@@ -547,18 +512,23 @@ class Session:
     def _on_ping_time(self, now_ns: int) -> int | None:
         interval_ns = self._host.options.ping_interval_ns
         connection = self.connection
-        is_measured = self._ping_sent_ns is not None and now_ns - self._ping_sent_ns <= RTT_EVERY_NS
-        if now_ns - connection.last_activity_ns < interval_ns and is_measured and self.rtt_ns:
-            return now_ns + interval_ns
-        if connection.pings_out + 1 > self._host.options.ping_max:
+        due = self._pings.due(
+            now_ns,
+            interval_ns=interval_ns,
+            last_activity_ns=connection.last_activity_ns,
+            last_pong_ns=connection.last_pong_ns,
+            pings_out=connection.pings_out,
+            ping_max=self._host.options.ping_max,
+        )
+        if due is Ping.STALE:
             self._host.on_stale_connection()
             self._fail(StaleConnection())
             return None
-        _ = self.rtt_ns  # measured before the next PING changes what it is measured from
-        connection.pings_out += 1
-        self._ping_sent_ns = now_ns
-        self._engine.write(connection, b"PING\r\n")
-        self._host.request_turn()
+        if due is Ping.SEND:
+            self._pings.on_sent(now_ns, connection.last_pong_ns)
+            connection.pings_out += 1
+            self._engine.write(connection, b"PING\r\n")
+            self._host.request_turn()
         return now_ns + interval_ns
 
     def _on_stall_time(self, _now_ns: int) -> None:
@@ -566,14 +536,9 @@ class Session:
 
     def _on_write_deadline(self, now_ns: int) -> int | None:
         pending = self._transport.pending_size
-        if not pending:
-            return None
         written = self._transport.written_size
-        if (
-            written - pending >= self._written_mark
-        ):  # all that was pending then has gone; what is pending is newer
-            self._written_mark = written
-            return now_ns + self._host.options.write_deadline_ns
+        if not self._writes.is_late(now_ns, written - pending):
+            return self._writes.on_time(now_ns, written)
         deadline_ns = self._host.options.write_deadline_ns
         self._log(
             logging.INFO,

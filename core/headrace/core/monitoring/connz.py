@@ -9,10 +9,10 @@ from typing import Any, Final
 
 from headrace.core import limits, subject
 from headrace.core.broker import Broker
+from headrace.core.connection_record import ConnectionRecord
 from headrace.core.engine.interface import SubscriptionInfo
 from headrace.core.monitoring.parameters import BadParameter, Page, Parameters
 from headrace.core.monitoring.texts import go_duration, timestamp, uptime
-from headrace.core.session import ConnectionRecord
 
 _OPEN: Final = "open"
 _CLOSED: Final = "closed"
