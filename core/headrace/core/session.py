@@ -12,6 +12,7 @@ Source: the client protocol of NATS server 2.15, §3, §6 and §7, probed.
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from enum import Enum
 from typing import Final, Protocol
 
@@ -60,6 +61,10 @@ CLIENT_CLOSED: Final = "Client Closed"
 SLOW_PENDING: Final = "Slow Consumer (Pending Bytes)"
 SLOW_WRITE: Final = "Slow Consumer (Write Deadline)"
 SERVER_SHUTDOWN: Final = "Server Shutdown"
+
+
+SUBSCRIPTIONS_SHOWN_MAX: Final = 64
+"""Subscriptions that are remembered of a connection that has closed; their count is always right."""
 
 
 class Answer(Enum):
@@ -354,6 +359,7 @@ class Session:
     def _leave(self, reason: str) -> None:
         host = self._host
         record = self.record(stop_ns=host.clock.now_ns(), reason=reason, subscriptions=True)
+        record = replace(record, subscriptions=record.subscriptions[:SUBSCRIPTIONS_SHOWN_MAX])
         self.connection.phase = Phase.CLOSED
         for name in ("login", "ping", "stall", "write"):
             host.deadlines.clear((self.id, name))

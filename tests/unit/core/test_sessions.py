@@ -436,3 +436,13 @@ def test_a_client_that_hangs_up_is_recorded() -> None:
     assert (record.in_messages, record.out_messages, record.subscription_count) == (1, 1, 1)
     assert [info.subject for info in record.subscriptions] == [b"a"]
     assert record.stop_ns >= record.last_activity_ns >= record.start_ns
+
+
+def test_only_some_subscriptions_of_a_closed_connection_are_remembered() -> None:
+    lab = BrokerLab()
+    client = lab.connected()
+    lab.say(client, b"".join(b"SUB a.%d %d\r\n" % (number, number) for number in range(100)))
+    client.close()
+    lab.scheduler.settle()
+    (record,) = lab.broker.closed_records()
+    assert (record.subscription_count, len(record.subscriptions)) == (100, 64)
