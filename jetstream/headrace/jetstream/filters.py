@@ -1,7 +1,7 @@
 """Which subjects are meant: NATS filters as storage's `Matcher`.
 
-Storage knows no wildcard. It asks `matches` about the subjects it comes across; a stream of few subjects asks about the
-same ones over and over, so verdicts are kept, within a bound.
+Storage knows no wildcard. It asks `matches` about the subjects it comes across; a stream of few subjects asks
+about the same ones over and over, so verdicts are kept, within a bound.
 """
 
 from collections.abc import Iterable

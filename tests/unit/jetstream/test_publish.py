@@ -482,3 +482,15 @@ def test_a_fenced_stream_shows_what_is_durable_and_nothing_above() -> None:
     world.bus.published.clear()
     assert world.status("S", {"seq": 2}) == b"404 Message Not Found"
     assert world.direct("S", {"last_by_subj": "s.1"})[0].payload == b"kept"
+
+
+def test_a_stream_whose_sequences_are_used_up_says_so(world: World) -> None:
+    world.create(first_seq=2**64 - 5)
+    assert world.publish_error("s.1") == (10077, "sequences are used up")
+
+
+def test_a_mistake_of_ours_is_logged_and_answered(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.create()
+    monkeypatch.setattr(world.stream("S"), "time_ns", None)
+    assert world.publish_error("s.1") == (10077, publish.INTERNAL_ERROR)
+    assert any("publish failed" in line for line in world.log.lines)

@@ -142,7 +142,7 @@ class Expiry:
         config, head = self._stream.config, self._log.head
         if not config.max_age or config.sealed or not head.messages:
             return
-        stays = self._log.sequence_at(self._scheduler.now_ns() - config.max_age + 1)
+        stays = self._log.sequence_at(max(0, self._scheduler.now_ns() - config.max_age + 1))
         first = max(head.first_sequence, self._aged_to)
         if first >= stays:
             return

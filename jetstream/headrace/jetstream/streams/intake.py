@@ -23,7 +23,7 @@ from headrace.jetstream.filters import SubjectFilter
 from headrace.jetstream.models.ttl import FOREVER, parse_ttl
 from headrace.jetstream.streams.publish_headers import NO_WISHES, Wishes, parse_wishes, without_status
 from headrace.storage.accounting import file_size, memory_size
-from headrace.storage.interface import NO_EFFECT, DiskFull, Effect, Entry, LogFenced, StorageError
+from headrace.storage.interface import NO_EFFECT, DiskFull, Effect, Entry, StorageError
 
 if TYPE_CHECKING:
     from headrace.jetstream.streams.stream import Stream
@@ -97,7 +97,7 @@ class Intake:
             answer = Answer(reply, refusal)
         except _Duplicate as duplicate:
             answer = Answer(reply, None, duplicate.sequence, is_duplicate=True)
-        except (DiskFull, LogFenced) as error:
+        except StorageError as error:
             answer = Answer(reply, storage_refusal(error))
         else:
             answer = Answer(reply, None, sequence)
@@ -106,7 +106,7 @@ class Intake:
 
     def finish(self) -> None:
         """Let go what waits."""
-        with suppress(DiskFull, LogFenced):  # every answer concerned says so already
+        with suppress(StorageError):  # every answer concerned says so already
             self._flush()
         for sequence, subject, end_ns in self._ends:
             self._stream.end_at(sequence, subject, end_ns)
@@ -187,7 +187,7 @@ class Intake:
             return
         sequence = self._message_ids.get(wishes.message_id)
         if sequence is None:
-            sequence = self._log.find_message_id(wishes.message_id, self._now_ns - window_ns)
+            sequence = self._log.find_message_id(wishes.message_id, max(0, self._now_ns - window_ns))
         if sequence is not None:
             raise _Duplicate(sequence)
 
@@ -273,7 +273,7 @@ class Intake:
             raise _store_failed("maximum bytes exceeded")
 
     def _flush(self) -> None:
-        """Append what waits. Raises DiskFull or LogFenced; then nothing of it was stored, and its answers say so."""
+        """Append what waits. Raises StorageError; then nothing of it was stored, and its answers say so."""
         entries, self._entries = self._entries, []
         sizes, self._sizes = self._sizes, []
         evicted, self._evicted = self._evicted, {}
@@ -288,7 +288,7 @@ class Intake:
             entries[-1] = entries[-1]._replace(effect=effect)
         try:
             self._log.append(entries)
-        except (DiskFull, LogFenced) as error:
+        except StorageError as error:
             self._forget(waiting, error)
             raise
         else:

@@ -14,6 +14,7 @@ publishers' connections are not read any further until it has drained, and above
 `REFUSE_MESSAGES` (many connections at once) publishes are refused with 10167.
 """
 
+import traceback
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -22,7 +23,7 @@ from headrace.jetstream import error_table
 from headrace.jetstream.errors import ApiError
 from headrace.jetstream.models.wire import encode_json
 from headrace.jetstream.streams.intake import FAST_BATCH_REPLY, Answer, Intake, storage_refusal
-from headrace.storage.interface import DiskFull, LogFenced, StorageError
+from headrace.storage.interface import LogFenced, StorageError
 
 if TYPE_CHECKING:
     from headrace.jetstream.streams.stream import Stream
@@ -34,6 +35,10 @@ REFUSE_MESSAGES: Final = 4 * HOLD_MESSAGES
 PLAIN_SIZE_MAX: Final = 32 * 1024 * 1024
 """The largest message of a file stream; a batch below it has none above."""
 
+SEQUENCE_MAX: Final = 2**64 - 2**24
+"""Where a stream ends: a purge ahead can come close to what 64 bits hold, and no batch has 2**24 messages."""
+
+INTERNAL_ERROR: Final = "internal error, the outcome is unknown"
 UNKNOWN_OUTCOME: Final = "write or sync failed, the outcome is unknown"
 TOO_MANY_REQUESTS: Final = b"NATS/1.0 429 Too Many Requests\r\n\r\n"
 
@@ -70,8 +75,20 @@ class Publishing:
 
     def on_messages(self, batch: Batch) -> None:
         """Append what was published, as far as the stream's rules allow, and see to the answers."""
+        try:
+            self._take(batch)
+        except Exception:  # noqa: BLE001  (a bug must not close the publisher's connection)
+            self._report(traceback.format_exc())
+            self._refuse(batch, ApiError(error_table.STREAM_STORE_FAILED, err=INTERNAL_ERROR))
+
+    def _report(self, trace: str) -> None:
+        self._stream.context.log.error(f"Stream '{self._stream.name}': publish failed: {trace}")
+
+    def _take(self, batch: Batch) -> None:
         if self._log.fenced:
             self._refuse(batch, storage_refusal(LogFenced(self._log.fenced)))
+        elif self._log.head.last_sequence > SEQUENCE_MAX:
+            self._refuse(batch, ApiError(error_table.STREAM_STORE_FAILED, err="sequences are used up"))
         elif self._in_flight_size > REFUSE_SIZE or self._in_flight_messages > REFUSE_MESSAGES:
             self._refuse(batch, ApiError(error_table.STREAM_TOO_MANY_REQUESTS), TOO_MANY_REQUESTS)
         elif self._is_blind and batch.bare and self._has_room_for(batch):
@@ -102,7 +119,7 @@ class Publishing:
         stream = self._stream
         try:
             first = self._log.append_batch(batch, stream.time_ns())
-        except (DiskFull, LogFenced) as error:
+        except StorageError as error:
             self._refuse(batch, storage_refusal(error))
             return
         stream.last_message_id = b""
