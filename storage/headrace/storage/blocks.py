@@ -37,6 +37,12 @@ class Blocks:
             return first + self._block(segment, number + 1, end - BLOCK_SIZE)[: end - BLOCK_SIZE]
         return self._block(segment, number, end)[start:end]
 
+    def block(self, segment: Segment, offset: int) -> tuple[bytes, int]:
+        """Give the block that holds a written `offset`, as far as it is at hand, and where it begins. Raises OSError."""
+        number = offset >> BLOCK_BITS
+        start = number << BLOCK_BITS
+        return self._block(segment, number, offset - start + 1), start
+
     def handle(self, segment: Segment) -> int:
         """Give a handle that reads a segment's file."""
         handles = self._handles

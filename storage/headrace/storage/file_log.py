@@ -355,6 +355,7 @@ class FileLog:
             all_writes.append(written)
             if (wants_sync and sync) or self._dropping:
                 syncs.append(written[0])
+                state.note_synced()
         self._drops_flying, self._dropping = self._dropping, []
         if self._captured is None and self._is_capture_due():
             self._capture()
@@ -363,6 +364,7 @@ class FileLog:
     def on_committed(self) -> None:
         """What was handed over is durable."""
         self._durable = self._flying
+        self._state.on_committed()
         self._writer.durable_to = self._durable.sequence
         self._writer.on_written()
         self._writer.prepare_spare()

@@ -10,9 +10,11 @@ from itertools import chain
 from typing import Final, TypeVar
 
 from headrace.core.base.message import View
+from headrace.storage.codec import DECODES_RUNS
 from headrace.storage.contents import Contents
 from headrace.storage.index_interface import IndexDamaged
 from headrace.storage.interface import CorruptRecord, Matcher, Scan, SubjectState
+from headrace.storage.segment import Segment
 from headrace.storage.segments import Place
 
 MERGED_LITERALS_MAX: Final = 64
@@ -66,22 +68,44 @@ class LogReads:
         corrupt: list[Place] = []
         following = stop + 1
         steps = 0
-        for where in self._candidates(match, start):
-            sequence = self._segments.sequence(*where)
-            if sequence > last:
+        for segment, place, end in self._runs(match, start):
+            sequence = self._segments.sequence(segment, place)
+            end = min(end, place + last - sequence + 1)
+            while place < end:
+                if steps >= steps_max or len(views) >= messages_max or (views and size >= size_max):
+                    following = sequence
+                    break
+                found: list[View] = []
+                if DECODES_RUNS and end - place > 1:
+                    found = self._segments.read_run(
+                        segment,
+                        place,
+                        sequence,
+                        count_max=min(end - place, steps_max - steps, messages_max - len(views)),
+                        size_max=max(1, size_max - size),
+                    )
+                if found:
+                    count = len(found)
+                    if matches is not None:
+                        found = [view for view in found if matches(view.subject)]
+                    size += sum(len(view.subject) + len(view.headers) + len(view.payload) for view in found)
+                    views += found
+                else:
+                    count = 1
+                    where = Place(segment, place)
+                    try:
+                        view = self._segments.read(where).view
+                    except CorruptRecord:
+                        corrupt.append(where)
+                    else:
+                        if matches is None or matches(view.subject):
+                            views.append(view)
+                            size += len(view.subject) + len(view.headers) + len(view.payload)
+                steps += count
+                place += count
+                sequence += count
+            if following <= stop or sequence > last:
                 break
-            if steps >= steps_max or len(views) >= messages_max or (views and size >= size_max):
-                following = sequence
-                break
-            steps += 1
-            try:
-                view = self._segments.read(where).view
-            except CorruptRecord:
-                corrupt.append(where)
-                continue
-            if matches is None or matches(view.subject):
-                views.append(view)
-                size += len(view.subject) + len(view.headers) + len(view.payload)
         for where in corrupt:
             self._on_corrupt(where)
         return Scan(views, following)
@@ -191,10 +215,11 @@ class LogReads:
         """Give all messages of a subject, ascending."""
         return self._ask(lambda: list(self._contents.index.sequences(subject, 1)))
 
-    def _candidates(self, match: Matcher | None, start: int) -> Iterator[Place]:
+    def _runs(self, match: Matcher | None, start: int) -> Iterator[tuple[Segment, int, int]]:
+        """Give where messages that may match lie: segment, first place, place behind."""
         if match is None or match.literals is None or len(match.literals) > MERGED_LITERALS_MAX:
-            return self._segments.live(start)
-        return self._followed(match.literals, start)
+            return self._segments.live_places(start)
+        return ((segment, place, place + 1) for segment, place in self._followed(match.literals, start))
 
     def _followed(self, literals: Iterable[bytes], start: int) -> Iterator[Place]:
         index = self._contents.index

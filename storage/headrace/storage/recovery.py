@@ -156,6 +156,8 @@ def _operations_of(
             contents.lost.append(lost)
             operations.append(["lost", *lost])
     contents.lost.sort()
+    for segment in survey.empty:
+        _unlink(shared.files, segment.path)
     return operations
 
 

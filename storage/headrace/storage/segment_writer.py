@@ -159,8 +159,7 @@ class SegmentWriter:
             self._files.close(handle)
         self._handles.clear()
         if self._spare is not None:
-            self._files.close(self._spare.handle)
-            self._files.unlink(self._spare.path)
+            self._discard(self._spare)
             self._spare = None
 
     def prepare_spare(self) -> None:
@@ -213,8 +212,7 @@ class SegmentWriter:
     def _roll(self, size: int, sequence: int) -> Segment:
         prepared, self._spare = self._spare, None
         if prepared is not None and prepared.capacity < FILE_HEADER_SIZE + size + RESERVED_SIZE:
-            self._files.close(prepared.handle)
-            self._files.unlink(prepared.path)
+            self._discard(prepared)
             prepared = None
         if prepared is None:
             prepared = self._make_file_now(self._next_capacity(size))
@@ -247,10 +245,15 @@ class SegmentWriter:
             if sync:
                 self._files.sync(handle)
         except OSError:
-            self._files.close(handle)
-            self._files.unlink(path)
+            self._discard(PreparedFile(path, handle, salt, capacity, is_synced=False))
             raise
         return PreparedFile(path, handle, salt, capacity, sync)
+
+    def _discard(self, prepared: PreparedFile) -> None:
+        """Remove a file that is not needed; where that fails, the next start does it."""
+        self._files.close(prepared.handle)
+        with contextlib.suppress(OSError):
+            self._files.unlink(prepared.path)
 
     def _naming_errand(self, prepared: PreparedFile, path: str) -> Errand:
         files, folder = self._files, self._folder

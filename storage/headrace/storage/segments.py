@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from headrace.core.base.message import View
 from headrace.storage.blocks import Blocks
+from headrace.storage.codec import decode_run
 from headrace.storage.files import Files
 from headrace.storage.index_interface import LogIndex
 from headrace.storage.interface import CorruptRecord
@@ -169,6 +170,42 @@ class Segments:
                 yield Place(segment, place)
                 place = segment.next_live_place(place + 1)
 
+    def live_places(self, start: int) -> Iterator[tuple[Segment, int, int]]:
+        """Give the live messages from `start` on by runs: segment, first place, place behind. As `live` otherwise."""
+        start = max(start, self.first)
+        index = max(0, bisect_right(self._firsts, start) - 1)
+        for segment in self.all[index:]:
+            if not segment.live_count or segment.last < start:
+                continue
+            place = segment.next_live_place(self.place_from(segment, start))
+            while place < segment.records:
+                end = self._run_end(segment, place)
+                yield segment, place, end
+                place = segment.next_live_place(end)
+
+    def read_run(
+        self, segment: Segment, place: int, sequence: int, *, count_max: int, size_max: int
+    ) -> list[View]:
+        """Read and check some messages from `place` on, the first of which has `sequence` and each other the next.
+
+        Stops, at the first one too, before whatever is not a whole and valid message of one block: `read` tells.
+        """
+        units = self.offsets(segment).units
+        offset = units[place] << 3
+        if not offset or offset >= segment.written:
+            return []
+        block, base = self._blocks.block(segment, offset)
+        return decode_run(
+            block,
+            base,
+            salt=segment.salt,
+            units=units,
+            place=place,
+            sequence=sequence,
+            count_max=count_max,
+            size_max=size_max,
+        )
+
     def next_live(self, start: int) -> int:
         """Give the first live sequence at or above `start`; 0 where there is none."""
         for segment, place in self.live(start):
@@ -244,6 +281,8 @@ class Segments:
 
     def tell(self, segment: Segment, index: LogIndex) -> None:
         """Tell an index the messages of a segment: the live ones, and the ids of the others."""
+        # A dead segment has lost its bits.
+        first = self.first if segment.live_count else segment.last + 1
         for place in range(segment.records):
             try:
                 stored = self.read(Place(segment, place))
@@ -251,7 +290,7 @@ class Segments:
                 continue
             header = stored.header
             message_id = stored.extras.message_id if header.flags else b""
-            if header.sequence >= self.first and not segment.is_gone(place):
+            if header.sequence >= first and not segment.is_gone(place):
                 index.note_append(header.sequence, header.time_ns, stored.view.subject, message_id)
             elif message_id:
                 index.note_id(message_id, header.sequence, header.time_ns)

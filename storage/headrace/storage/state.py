@@ -115,6 +115,8 @@ class State:
     damage: list[DamagedPlace] = field(default_factory=list[DamagedPlace])
     closed: Closed | None = None
     change: int = 0
+    is_broken: bool = False
+    """Whether operations are missing: what builds on them is not taken in, and the last checkpoint before counts."""
 
     def apply(self, change: int, operation: Operation) -> None:
         """Replay one operation. Raises RecordInvalid."""
@@ -122,7 +124,8 @@ class State:
             replay = _REPLAYS.get(operation[0])
             if replay is None:
                 raise RecordInvalid(f"an operation {operation[0]!r} is not known")
-            replay(self, change, operation)
+            if not self.is_broken or operation[0] not in _INCREMENTAL:
+                replay(self, change, operation)
         except (IndexError, TypeError, ValueError, KeyError) as error:
             raise RecordInvalid(f"an operation {operation[:1]!r} does not have its fields") from error
         self.change = max(self.change, change)
@@ -233,6 +236,8 @@ def _replay_opened(state: State, _: int, __: Operation) -> None:
 def _replay_close(state: State, _: int, operation: Operation) -> None:
     state.closed = Closed._make(operation[1:])
 
+
+_INCREMENTAL: Final = frozenset(("checkpoint", "segment", "gone", "drop"))
 
 _REPLAYS: Final[dict[str, Callable[[State, int, Operation], None]]] = {
     "stream": _replay_stream,

@@ -93,7 +93,7 @@ class StateLog:
         self.is_refused = False
         self._bounds = bounds
         self._snapshot_size = snapshot_size
-        self._used = generation.used
+        self._used = self._durable_to = self._flying_to = generation.used
         self._allocated = generation.allocated
         self._waiting: list[bytes] = []
         self._waiting_size = 0
@@ -135,6 +135,7 @@ class StateLog:
             guard=self.generation.salt ^ offset,
             sequence=self.change - count + 1,
             time_ns=time_ns,
+            headers_size=self._durable_to,
         )
         self._used += len(record)
         assert self._used <= self._allocated, "room was made before operations were accepted"
@@ -143,10 +144,18 @@ class StateLog:
         self.wants_sync = False
         return self.generation.handle, offset, record
 
+    def note_synced(self) -> None:
+        """The cycle that takes what was handed over last syncs the file."""
+        self._flying_to = self._used
+
+    def on_committed(self) -> None:
+        """That cycle is done."""
+        self._durable_to = self._flying_to
+
     def switch(self, generation: Generation) -> None:
         """Go on in a new generation; what waits goes there."""
         self.generation = generation
-        self._snapshot_size = self._used = generation.used
+        self._snapshot_size = self._used = self._durable_to = self._flying_to = generation.used
         self._allocated = generation.allocated
         self._make_room(0)
 
@@ -293,14 +302,19 @@ def _read_generation(files: Files, folder: str, number: int, *, writable: bool) 
     snapshot_change = -1
     expected = 0
     used = FILE_HEADER_SIZE
+    is_cut = False
 
     def read(size: int, offset: int) -> bytes:
         return files.pread(handle, size, offset)
 
-    for found in walk(read, salt):
+    items = list(walk(read, salt))
+    durable_to = max((each.header.headers_size for each in items if isinstance(each, Found)), default=0)
+    for found in items:
         if isinstance(found, End):
             used = found.offset
             break
+        if is_cut:
+            continue
         what = found.what if isinstance(found, Damage) else ""
         operations: list[Operation] = []
         if isinstance(found, Found) and found.header.type == RecordType.OPERATIONS:
@@ -312,6 +326,8 @@ def _read_generation(files: Files, folder: str, number: int, *, writable: bool) 
             size = found.size if isinstance(found, Damage) else found.header.end
             damage.append(DamagedPlace(name, found.offset, size, what, 0, 0, certain=False))
             is_snapshot_damaged = is_snapshot_damaged or not is_behind_snapshot
+            # Behind a hole that was never known to be durable nothing was answered for: it is as if never written.
+            is_cut = is_behind_snapshot and found.offset >= durable_to
             continue
         assert isinstance(found, Found), "damage was dealt with"
         change = found.header.sequence
@@ -339,7 +355,11 @@ def _loaded(
     reading: _Reading, operations: list[tuple[int, Operation]], damage: list[DamagedPlace], oldest_change: int
 ) -> LoadedState:
     state = State()
+    expected = 0
     for change, operation in operations:
+        if expected and change > expected:
+            state.is_broken = True
+        expected = change + 1
         try:
             state.apply(change, operation)
         except RecordInvalid as error:

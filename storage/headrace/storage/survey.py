@@ -66,6 +66,7 @@ class Survey:
     events: list[Appended | Skipped] = field(default_factory=list["Appended | Skipped"])
     damage: list[tuple[Segment, Damage, int]] = field(default_factory=list[tuple[Segment, Damage, int]])
     missing: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
+    empty: list[Segment] = field(default_factory=list[Segment])
     named: int = 0
 
 
@@ -173,11 +174,15 @@ def survey_segments(
     last = checkpoint.sequence or state.first - 1
     survey = Survey(last=last, durable_to=checkpoint.sequence, batch=checkpoint.batch)
     survey.named = max(last, state.named_sequence())
-    for segment in () if is_clean else segments.all:
+    for segment in () if is_clean else list(segments.all):
         if segment.name == checkpoint.segment or segment.first > checkpoint.sequence:
             segments.begin_replay(segment)
             start = checkpoint.offset if segment.name == checkpoint.segment else FILE_HEADER_SIZE
             _walk_segment(files, blocks, segment, start, survey)
+            if segment.last < segment.first and all(event.segment is not segment for event in survey.events):
+                # Nothing that was to go into it got there; the next one will begin with the same sequence.
+                survey.empty.append(segment)
+                segments.discard(segment)
     expected = survey.last + 1
     survey.last = max(survey.last, survey.named, survey.durable_to)
     if survey.last >= expected:
