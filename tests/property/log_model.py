@@ -42,6 +42,9 @@ class LogModel:
 
     is_memory: bool
     messages: dict[int, View] = field(default_factory=dict[int, View])
+    appended: dict[int, View] = field(default_factory=dict[int, View])
+    """All that ever was a message, those too that went in the same change."""
+
     ids: dict[bytes, tuple[int, int]] = field(default_factory=dict[bytes, tuple[int, int]])
     registers: dict[str, Register] = field(default_factory=dict[str, Register])
     last: int = 0
@@ -57,7 +60,7 @@ class LogModel:
         self.last += 1
         self.last_time_ns = entry.time_ns
         view = View(self.last, entry.time_ns, entry.subject, entry.headers, entry.payload)
-        self.messages[self.last] = view
+        self.messages[self.last] = self.appended[self.last] = view
         if entry.message_id:
             self.ids[entry.message_id] = (self.last, entry.time_ns)
         effect = entry.effect
@@ -227,9 +230,9 @@ class Past:
     confirmed_register: int = 0
     confirmed_last: int = 0
 
-    def note(self, model: LogModel, before: Mapping[int, View]) -> None:
-        """Take in one change of messages: those `before` it, and the model after it."""
-        self.appended.update((each, view) for each, view in model.messages.items() if each not in before)
+    def note(self, model: LogModel) -> None:
+        """Take in one change of messages."""
+        self.appended.update(model.appended)
         self.removed.update(each for each in self.appended if each not in model.messages)
 
     def note_registers(self, model: LogModel, *, sync: bool) -> None:

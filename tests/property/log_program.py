@@ -83,7 +83,6 @@ class Program:
         self.check()
 
     def step(self) -> None:
-        before = dict(self.model.messages)
         chance = self.random.random()
         if chance < 0.55:
             self._append()
@@ -105,7 +104,7 @@ class Program:
             sync = self._change_consumers()
             self.past.note_registers(self.model, sync=sync)
             return
-        self.past.note(self.model, before)
+        self.past.note(self.model)
 
     def _on_synced(self, moment: Moment, error: StorageError | None) -> None:
         if error is not None:
