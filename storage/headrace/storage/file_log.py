@@ -375,7 +375,12 @@ class FileLog:
         """The next generation of the state log is on disk, or could not be written."""
         generation, self._next_generation = self._next_generation, None
         if error is not None or generation is None:
-            self._state.postpone_generation()
+            name = state_name(self._state.generation.number + 1)
+            if self._files.status(f"{self._folder}/{name}") is not None:
+                # It has its name, durably or not: a start may take it for the newest, so the old one is not continued.
+                self.fence(f"{name}: {error.strerror if error is not None else 'not written'}")
+            else:
+                self._state.postpone_generation()
             return
         before = self._state.generation
         self._state.switch(generation)
