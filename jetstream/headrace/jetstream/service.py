@@ -10,6 +10,7 @@ A stream that this version cannot serve (a newer API level, a configuration that
 it is *offline*, listed as such, and its subjects are nobody's.
 """
 
+import traceback
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -146,9 +147,18 @@ class JetStream:
         if self._ready:
             ready, self._ready = self._ready, {}
             for pumpable in ready:
-                if pumpable.pump(PUMP_BUDGET):
-                    self._on_ready(pumpable)
+                self._pump(pumpable)
         self.context.store.commit()
+
+    def _pump(self, pumpable: Pumpable) -> None:
+        try:
+            if pumpable.pump(PUMP_BUDGET):
+                self._on_ready(pumpable)
+        except Exception:  # noqa: BLE001  (one consumer's bug must not keep others waiting, nor the store from its sync)
+            self._report(pumpable, traceback.format_exc())
+
+    def _report(self, pumpable: Pumpable, trace: str) -> None:
+        self.context.log.error(f"{pumpable!r} stopped in its work: {trace}")
 
     # advisories
 

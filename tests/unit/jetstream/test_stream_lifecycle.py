@@ -162,6 +162,14 @@ def test_subjects_of_two_streams_may_not_overlap(world: World) -> None:
     assert world.refusal("STREAM.UPDATE.B", {"name": "B", "subjects": ["x.>"]}) == expected
 
 
+@pytest.mark.parametrize(("first", "second"), [("*.b", "a.b"), ("a.b", "*.b"), ("a.b", ">"), (">", "a.b")])
+def test_overlaps_are_found_where_the_first_token_is_a_wildcard(
+    world: World, first: str, second: str
+) -> None:
+    world.create("A", subjects=[first], no_ack=True)
+    assert world.refusal("STREAM.CREATE.B", {"name": "B", "subjects": [second], "no_ack": True})[0] == 10065
+
+
 def test_no_ack_streams_may_take_everything_and_answer_nothing(world: World) -> None:
     world.create(subjects=[">"], no_ack=True)
     reply = world.send("any.thing", b"x")
@@ -373,3 +381,24 @@ def test_nothing_is_answered_before_it_is_durable() -> None:
     assert world.bus.published == []
     world.release()
     assert len(world.bus.answers(reply)) == 1
+
+
+def test_work_that_fails_is_logged_and_keeps_nobody_else_waiting(world: World) -> None:
+    class Broken:
+        def pump(self, budget: int) -> bool:
+            raise RuntimeError("oh")
+
+    class Fine:
+        pumped = 0
+
+        def pump(self, budget: int) -> bool:
+            self.pumped += 1
+            return self.pumped < 2
+
+    fine = Fine()
+    world.jetstream.context.ready(Broken())
+    world.jetstream.context.ready(fine)
+    world.bus.turn()
+    world.bus.turn()
+    assert fine.pumped == 2
+    assert any("stopped in its work" in line for line in world.log.lines)

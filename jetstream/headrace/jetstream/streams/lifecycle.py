@@ -9,7 +9,7 @@ Source: the JetStream API reference, section 2.2, and the streams reference, sec
 
 from typing import Any, Final
 
-from headrace.core.subject import overlaps
+from headrace.core.subject import ANY_TAIL, ANY_TOKEN, overlaps
 from headrace.jetstream import error_table
 from headrace.jetstream.accounts import AccountState
 from headrace.jetstream.context import Context
@@ -18,9 +18,10 @@ from headrace.jetstream.levels import own_metadata, stream_level, without_reserv
 from headrace.jetstream.models.stream_config import StreamConfig
 from headrace.jetstream.streams import rules
 from headrace.jetstream.streams.attached import CloseReason
-from headrace.jetstream.streams.stream import Stream, stored_config
+from headrace.jetstream.streams.stream import Stream, stored_config, subject_heads
 from headrace.storage.interface import DiskFull, StorageError
 
+WILDCARDS: Final = frozenset((ANY_TOKEN, ANY_TAIL))
 ADVISORY_TYPE: Final = "io.nats.jetstream.advisory.v1.stream_action"
 
 
@@ -133,8 +134,17 @@ def _check_consumers(stream: Stream, config: StreamConfig) -> None:
 
 def _check_overlaps(account: AccountState, config: StreamConfig) -> None:
     own = [subject.encode() for subject in config.subjects]
+    heads = subject_heads(config)
+    is_anywhere = not heads.isdisjoint(WILDCARDS)
     for other in account.streams.values():
         if other.name == config.name:
+            continue
+        # Of thousands of streams, most begin with another token: comparing those makes creation slow.
+        if (
+            not is_anywhere
+            and heads.isdisjoint(other.subject_heads)
+            and WILDCARDS.isdisjoint(other.subject_heads)
+        ):
             continue
         for taken in other.config.subjects:
             if any(overlaps(taken.encode(), subject) for subject in own):

@@ -14,6 +14,7 @@ from typing import Any
 
 from headrace.core import headers
 from headrace.core.bus import Registration
+from headrace.core.subject import tokens
 from headrace.jetstream import error_table
 from headrace.jetstream.accounts import AccountState
 from headrace.jetstream.context import Context
@@ -36,6 +37,7 @@ class Stream:
         self.config = config
         self.log = log
         self.consumers: dict[str, AttachedConsumer] = {}
+        self.subject_heads = subject_heads(config)
         self.accounted_size = 0
         self.last_message_id: bytes | None = None
         self._captures: dict[bytes, Registration] = {}
@@ -116,6 +118,7 @@ class Stream:
         """Go on under another configuration; it was checked. Raises StorageError and then has changed nothing."""
         self.log.save_config(stored_config(self.account.name, config))
         old, self.config = self.config, config
+        self.subject_heads = subject_heads(config)
         self._publishing.on_config()
         self._enforce_limits(old)
         self._capture_subjects()
@@ -279,6 +282,11 @@ class Stream:
             size -= self.log.size_of(stays)
             stays = self.log.next_sequence(stays + 1)
         return self.log.remove([(head.first_sequence, stays - 1)]) if stays > head.first_sequence else 0
+
+
+def subject_heads(config: StreamConfig) -> frozenset[bytes]:
+    """Give the first tokens of a stream's subjects."""
+    return frozenset(tokens(subject.encode())[0] for subject in config.subjects)
 
 
 def stored_config(account: str, config: StreamConfig) -> dict[str, Any]:
