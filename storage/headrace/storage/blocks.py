@@ -38,7 +38,7 @@ class Blocks:
         return self._block(segment, number, end)[start:end]
 
     def block(self, segment: Segment, offset: int) -> tuple[bytes, int]:
-        """Give the block that holds a written `offset`, as far as it is at hand, and where it begins. Raises OSError."""
+        """Give the block of a written `offset`, as far as it is at hand, and where it begins. Raises OSError."""
         number = offset >> BLOCK_BITS
         start = number << BLOCK_BITS
         return self._block(segment, number, offset - start + 1), start

@@ -1,11 +1,12 @@
-"""Which batch encoder, block decoder and sync thread run: the compiled engine's where it was chosen, else the plain ones.
+"""Which encoder, decoder and sync thread run: the compiled engine's where it was chosen, else the plain ones.
 
-Both encoders make the same bytes, and both threads keep the same contract (`sync.py`). A decoder may stop at any
-record, which is then read singly; the plain one stops at once.
+Both encoders make the same bytes, and both threads keep the same contract (`sync.py`). Only the compiled engine has a
+decoder of runs; without one, each record is read singly.
 """
 
 from array import array
 from collections.abc import Callable
+from typing import Final, Protocol
 
 from headrace.core.base.engine_choice import ENGINE
 from headrace.core.base.message import View
@@ -13,15 +14,12 @@ from headrace.storage import record
 from headrace.storage.files import Files, RealFiles
 from headrace.storage.sync import SyncWorker, ThreadWorker, Wake
 
-_Native: Callable[[Wake], SyncWorker] | None = None
-if ENGINE == "compiled":
-    from headrace.storage.compiled_log import SyncThread, decode_run, encode_batch
 
-    _Native = SyncThread
-else:
-    encode_batch = record.encode_batch
+class DecodeRun(Protocol):
+    """Makes views of messages in a block; see `compiled_log.decode_run`."""
 
-    def decode_run(
+    def __call__(
+        self,
         block: bytes,
         base: int,
         *,
@@ -31,14 +29,23 @@ else:
         sequence: int,
         count_max: int,
         size_max: int,
-    ) -> list[View]:
-        """Leave every record to whoever reads them singly."""
-        return []
+    ) -> list[View]: ...
 
 
-DECODES_RUNS = ENGINE == "compiled"
+_Native: Callable[[Wake], SyncWorker] | None = None
+_decode_run: DecodeRun | None = None
+if ENGINE == "compiled":
+    from headrace.storage.compiled_log import SyncThread, encode_batch
+    from headrace.storage.compiled_log import decode_run as _compiled_decode_run
 
-__all__ = ["DECODES_RUNS", "decode_run", "encode_batch", "sync_thread"]
+    _Native = SyncThread
+    _decode_run = _compiled_decode_run
+else:
+    encode_batch = record.encode_batch
+
+decode_run: Final = _decode_run
+
+__all__ = ["DecodeRun", "decode_run", "encode_batch", "sync_thread"]
 
 
 def sync_thread(files: Files, wake: Wake) -> SyncWorker:

@@ -10,7 +10,7 @@ from itertools import chain
 from typing import Final, TypeVar
 
 from headrace.core.base.message import View
-from headrace.storage.codec import DECODES_RUNS
+from headrace.storage.codec import decode_run
 from headrace.storage.contents import Contents
 from headrace.storage.index_interface import IndexDamaged
 from headrace.storage.interface import CorruptRecord, Matcher, Scan, SubjectState
@@ -76,7 +76,7 @@ class LogReads:
                     following = sequence
                     break
                 found: list[View] = []
-                if DECODES_RUNS and end - place > 1:
+                if decode_run is not None and end - place > 1:
                     found = self._segments.read_run(
                         segment,
                         place,

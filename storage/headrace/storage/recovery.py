@@ -132,7 +132,7 @@ def _operations_of(
 ) -> list[Operation]:
     """List damage and loss in the contents, copy unreadable bytes aside, and give the operations that say so."""
     state = loaded.state
-    operations: list[Operation] = [["opened", shared.clock.now_ns()]]
+    operations: list[Operation] = [["opened", shared.clock.now_ns(), survey.last]]
     places = list(loaded.damage)
     for name, first, last in restored.missing:
         places.append(DamagedPlace(name, 0, 0, "the file is missing", first, last, certain=True))

@@ -190,6 +190,8 @@ class Segments:
 
         Stops, at the first one too, before whatever is not a whole and valid message of one block: `read` tells.
         """
+        if decode_run is None:
+            return []
         units = self.offsets(segment).units
         offset = units[place] << 3
         if not offset or offset >= segment.written:

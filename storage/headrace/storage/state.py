@@ -114,6 +114,8 @@ class State:
     lost: list[Lost] = field(default_factory=list[Lost])
     damage: list[DamagedPlace] = field(default_factory=list[DamagedPlace])
     closed: Closed | None = None
+    durable_to: int = 0
+    """What an open or a clean stop said to be durable."""
     change: int = 0
     is_broken: bool = False
     """Whether operations are missing: what builds on them is not taken in, and the last checkpoint before counts."""
@@ -132,7 +134,7 @@ class State:
 
     def named_sequence(self) -> int:
         """Give the highest sequence that anything in here has named."""
-        highest = self.checkpoint.sequence
+        highest = max(self.checkpoint.sequence, self.durable_to)
         for removal in self.removals:
             if removal.ranges:
                 highest = max(highest, removal.ranges[-1][1])
@@ -229,12 +231,14 @@ def _replay_damage(state: State, _: int, operation: Operation) -> None:
     state.damage.append(DamagedPlace._make(operation[1:]))
 
 
-def _replay_opened(state: State, _: int, __: Operation) -> None:
+def _replay_opened(state: State, _: int, operation: Operation) -> None:
     state.closed = None
+    state.durable_to = max(state.durable_to, operation[2])
 
 
 def _replay_close(state: State, _: int, operation: Operation) -> None:
     state.closed = Closed._make(operation[1:])
+    state.durable_to = max(state.durable_to, state.closed.sequence)
 
 
 _INCREMENTAL: Final = frozenset(("checkpoint", "segment", "gone", "drop"))

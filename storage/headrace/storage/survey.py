@@ -172,7 +172,7 @@ def survey_segments(
     """Walk over what was written since the last checkpoint; nothing, after a clean stop."""
     checkpoint = state.checkpoint
     last = checkpoint.sequence or state.first - 1
-    survey = Survey(last=last, durable_to=checkpoint.sequence, batch=checkpoint.batch)
+    survey = Survey(last=last, durable_to=max(checkpoint.sequence, state.durable_to), batch=checkpoint.batch)
     survey.named = max(last, state.named_sequence())
     for segment in () if is_clean else list(segments.all):
         if segment.name == checkpoint.segment or segment.first > checkpoint.sequence:
