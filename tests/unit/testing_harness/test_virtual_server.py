@@ -6,7 +6,7 @@ import time
 import pytest
 
 from headrace.core.options import ServerOptions, UserOptions
-from headrace.testing import NoAnswer, Refused, VirtualServer
+from headrace.testing import NoAnswer, Refused, VirtualDisk, VirtualServer
 
 
 def test_a_message_goes_from_one_client_to_another() -> None:
@@ -125,3 +125,30 @@ def test_after_a_crash_nothing_of_the_old_server_speaks() -> None:
         server.restart()
         with pytest.raises(Refused, match="stream not found"):
             server.connect().api("STREAM.INFO.S")
+
+
+@pytest.mark.parametrize("power_cut", [False, True])
+def test_what_is_on_disk_outlives_a_crash(power_cut: bool) -> None:
+    with VirtualServer(disk=VirtualDisk()) as server:
+        client = server.connect()
+        client.api("STREAM.CREATE.S", {"name": "S", "subjects": ["s"]})
+        assert [client.store("s", b"%d" % number) for number in range(5)] == [1, 2, 3, 4, 5]
+        server.crash(power_cut=power_cut)
+        server.restart()
+        client = server.connect()
+        assert client.api("STREAM.INFO.S")["state"]["messages"] == 5
+        assert client.store("s", b"x", headers={"Nats-Expected-Last-Sequence": "5"}) == 6
+
+
+def test_a_full_disk_refuses_and_says_so() -> None:
+    with VirtualServer(disk=VirtualDisk(capacity=8 * 1024 * 1024)) as server:
+        client = server.connect()
+        client.api("STREAM.CREATE.S", {"name": "S", "subjects": ["s"]})
+
+        def store_until_full() -> None:
+            for _ in range(100):
+                client.store("s", b"x" * 500_000)
+
+        with pytest.raises(Refused):
+            store_until_full()
+        assert 0 < client.api("STREAM.INFO.S")["state"]["messages"] < 17

@@ -2,6 +2,7 @@
 
 from headrace.testing.client import NoAnswer, Refused, VirtualClient, VirtualSubscription
 from headrace.testing.real_server import server
+from headrace.testing.virtual_disk import VirtualDisk
 from headrace.testing.virtual_server import StoreMaker, VirtualServer, in_memory
 from headrace.tools.frames import Frame
 
@@ -11,6 +12,7 @@ __all__ = [
     "Refused",
     "StoreMaker",
     "VirtualClient",
+    "VirtualDisk",
     "VirtualServer",
     "VirtualSubscription",
     "in_memory",

@@ -7,9 +7,9 @@
         server.advance(3600)             # an hour passes in no time, with all that falls due in it
 
 Everything is the real thing but the edges: connections have no sockets, time passes only in `advance`, and the store is
-in memory unless the test brings one. The same seed gives the same bytes, always.
+in memory, or on a `VirtualDisk`. The same seed gives the same bytes, always.
 
-`crash` drops the server as a kill would; `restart` makes a new one on what the store's maker gives then.
+`crash` drops the server as a kill or a power cut would; `restart` makes a new one on what the disk has kept.
 """
 
 import logging
@@ -25,6 +25,7 @@ from headrace.core.transport.memory import connect
 from headrace.storage.interface import Store
 from headrace.storage.memory_store import MemoryStore
 from headrace.testing.client import VirtualClient
+from headrace.testing.virtual_disk import VirtualDisk
 from headrace.tools.compose import Composition, compose
 
 StoreMaker = Callable[[Scheduler, Chance], Store]
@@ -36,7 +37,10 @@ def in_memory(scheduler: Scheduler, chance: Chance) -> Store:  # noqa: ARG001  (
 
 
 class VirtualServer:
-    """One server. `options` without `jetstream` get it switched on, unless `jetstream` is false."""
+    """One server. Without `options` it has the defaults, and JetStream unless `jetstream` is false.
+
+    `disk`: where its store is; `store`: what makes its store, where a test has one of its own.
+    """
 
     def __init__(
         self,
@@ -45,6 +49,7 @@ class VirtualServer:
         options: ServerOptions | None = None,
         jetstream: bool = True,
         store: StoreMaker = in_memory,
+        disk: VirtualDisk | None = None,
         engine: EngineFactory | None = None,
         log: logging.Logger | None = None,
     ) -> None:
@@ -53,7 +58,8 @@ class VirtualServer:
         self.options = options
         self.scheduler = VirtualScheduler()
         self._chance = Chance(seed)
-        self._store_maker = store
+        self._store_maker = store if disk is None else disk.open_store
+        self._disk = disk
         self._engine = engine
         self._log = log if log is not None else _silent_log()
         self._clients: list[VirtualClient] = []
@@ -131,9 +137,16 @@ class VirtualServer:
         self.settle()
         self._composition = None
 
-    def crash(self) -> None:
-        """Drop the server as SIGKILL would: nothing is written, said or sent any more."""
+    def crash(self, *, power_cut: bool = False) -> None:
+        """Drop the server as SIGKILL would: nothing is written, said or sent any more.
+
+        With `power_cut` its machine goes down too, and the disk loses what was not synced.
+        """
         assert self._composition is not None, "crashed twice"
+        if self._disk is not None and power_cut:
+            self._disk.cut_power()
+        elif self._disk is not None:
+            self._disk.kill()
         self._composition = None
         for client in self._clients:
             client.wire.transport.abort()

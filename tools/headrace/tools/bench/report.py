@@ -8,11 +8,12 @@ from typing import Any, Final
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from headrace.tools.bench.disk import sync_latency_us
 from headrace.tools.bench.measure import Comparison, summary_of
 from headrace.tools.bench.rows import DURABILITY, Row
 from headrace.tools.bench.runner import Contest
 
-TABLE_WIDTH: Final = 150
+TABLE_WIDTH: Final = 170
 """What the table needs; a narrower terminal wraps its lines, a file gets them whole."""
 
 Result = tuple[Row, Comparison]
@@ -21,7 +22,9 @@ Result = tuple[Row, Comparison]
 def table(contest: Contest, results: Sequence[Result]) -> Table:
     """Lay results out: medians, least and greatest ratio, processor time, latencies where they were taken."""
     title = f"{contest.ours.name} and {contest.theirs.name}, medians of {contest.pairs} interleaved pairs"
-    shown = Table(title=title, box=SIMPLE_HEAD)
+    shown = Table(
+        title=title, box=SIMPLE_HEAD, caption=f"a sync of this disk takes {sync_latency_us():.0f} us"
+    )
     shown.add_column("load", no_wrap=True)
     shown.add_column("acks, ours / theirs", no_wrap=True)
     for title in (
@@ -73,6 +76,7 @@ def document(contest: Contest, results: Sequence[Result]) -> dict[str, Any]:
             "system": platform.platform(),
             "processors": os.cpu_count(),
             "python": platform.python_version(),
+            "sync_us": round(sync_latency_us()),
         },
         "pairs": contest.pairs,
         "seconds": contest.seconds,
