@@ -2,6 +2,7 @@
 
 import pytest
 
+from headrace.storage.interface import StorageError
 from unit.jetstream_consumers.consumer_world import MS, ConsumerWorld, Inbox, S
 
 NAKED = "$JS.EVENT.ADVISORY.CONSUMER.MSG_NAKED.S.C"
@@ -186,7 +187,8 @@ def test_an_ack_of_what_was_not_delivered_is_met_with_silence(world: ConsumerWor
     assert world.bus.answers(b"ask") == []
 
 
-def test_a_confirmed_ack_is_answered_only_when_it_is_durable() -> None:
+def held_world() -> ConsumerWorld:
+    """A consumer that was given one message, on a store whose syncs return when the test says so."""
     world = ConsumerWorld(held=True)
     for suffix, body in (
         ("STREAM.CREATE.S", {"name": "S", "subjects": ["s.>"]}),
@@ -196,8 +198,29 @@ def test_a_confirmed_ack_is_answered_only_when_it_is_durable() -> None:
         world.release()
     world.send("s.a", b"m1")
     world.release()
-    inbox = world.inbox("in")
-    world.pull(inbox)
+    world.pull(world.inbox("in"))
+    return world
+
+
+def test_a_confirmation_waits_for_an_earlier_ack_that_went_out_without_a_sync() -> None:
+    world = held_world()
+    world.ack(1)
+    world.advance(100 * MS)
+    world.answer("$JS.ACK.S.C.1.1.1.0.0", b"", reply=b"ask")
+    assert world.bus.answers(b"ask") == []
+    world.release()
+    assert len(world.bus.answers(b"ask")) == 1
+
+
+def test_an_ack_is_not_confirmed_when_its_sync_fails() -> None:
+    world = held_world()
+    world.answer("$JS.ACK.S.C.1.1.1.0.0", b"", reply=b"ask")
+    world.release(StorageError("the disk is gone"))
+    assert world.bus.answers(b"ask") == []
+
+
+def test_a_confirmed_ack_is_answered_only_when_it_is_durable() -> None:
+    world = held_world()
     world.answer("$JS.ACK.S.C.1.1.1.0.0", b"", reply=b"ask")
     assert world.bus.answers(b"ask") == []
     world.release()

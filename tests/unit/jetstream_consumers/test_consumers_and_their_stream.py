@@ -290,3 +290,53 @@ def test_a_durable_consumer_with_a_threshold_ends_too(world: ConsumerWorld) -> N
     world.consumer(inactive_threshold=10 * S)
     world.advance(12 * S)
     assert world.refusal("CONSUMER.INFO.S.C")[0] == 10014
+
+
+def test_a_rare_subject_is_searched_for_in_bounded_steps(world: ConsumerWorld) -> None:
+    world.create()
+    log = world.stream("S").log
+    log.append([Entry(b"s.often", b"", b"", 1)] * 50_000)
+    log.append([Entry(b"s.rare", b"", b"found", 1)])
+    world.consumer(filter_subjects=["s.rare", "s.*.none"])
+    inbox = world.inbox("in")
+    world.pull(inbox, batch=1)
+    for _ in range(5):
+        world.bus.turn()
+    assert inbox.numbers() == [(1, 50_001, 1, 0)]
+
+
+def test_a_stored_consumer_of_a_higher_level_stays_as_it_is(world: ConsumerWorld) -> None:
+    world.create()
+    world.consumer("A")
+    world.consumer("B")
+    log = world.stream("S").log
+    (config,) = (record.config for name, record in log.consumers().items() if name == "A")
+    log.save_consumer("A", config | {"metadata": {"_nats.req.level": "9"}}, 1, None)
+    log.save_consumer("B", config | {"ack_policy": "by telepathy"}, 1, None)
+    world.restart()
+    assert world.refusal("CONSUMER.INFO.S.A")[0] == 10014
+    assert sorted(log.consumers()) == ["A", "B"]
+    assert any("'S > A' is offline: unsupported - required API level: 9" in line for line in world.log.lines)
+    assert any("'S > B' cannot be read" in line for line in world.log.lines)
+
+
+def test_a_consumer_that_cannot_be_stored_is_not_made(world: ConsumerWorld) -> None:
+    world.create()
+    world.store.refuse(DiskFull("no room"))
+    error = world.refusal("CONSUMER.CREATE.S.C", {"stream_name": "S", "config": {"durable_name": "C"}})
+    assert error == (10104, "error creating store for consumer: no room")
+    world.store.refuse(None)
+    assert world.refusal("CONSUMER.INFO.S.C")[0] == 10014
+    assert not world.bus.is_answered("$G", b"$JS.API.CONSUMER.MSG.NEXT.S.C")
+
+
+def test_an_update_that_cannot_be_stored_changes_nothing(world: ConsumerWorld) -> None:
+    world.create()
+    world.consumer()
+    world.store.refuse(DiskFull("no room"))
+    config = {"durable_name": "C", "ack_policy": "explicit", "max_deliver": 9}
+    assert world.refusal("CONSUMER.CREATE.S.C", {"stream_name": "S", "config": config})[0] == 10104
+    assert world.refusal("CONSUMER.PAUSE.S.C", {"pause_until": "2030-01-01T00:00:00Z"})[0] == 10104
+    world.store.refuse(None)
+    assert world.info()["config"]["max_deliver"] == -1
+    assert "paused" not in world.info()

@@ -9,10 +9,6 @@ wants, offered to it, and only those that it sent count as delivered; nothing is
 
 Time is wall-clock time that never goes back: `now_ns` is monotonic time plus the offset between the two clocks at the
 consumer's start. So deadlines are steady while the server runs, and rows keep their meaning on disk.
-
-Storage: a delta of the state goes out within `STORE_INTERVAL_NS` of a change, unsynced. Acks that ask for an
-answer go out at once and are answered when they are durable. On a stream that removes what is acked, the delta goes
-before the removal, so that a crash between the two forgets neither.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,43 +17,31 @@ from typing import Any, Final
 
 from headrace.core import headers
 from headrace.core.base.clock import NS_PER_MS
-from headrace.core.base.message import Batch, View
+from headrace.core.base.message import View
 from headrace.jetstream import levels
 from headrace.jetstream.consumers import status
-from headrace.jetstream.consumers.acks import (
-    AckKind,
-    AckSubject,
-    ack_prefix,
-    ack_template,
-    parse_ack,
-    parse_ack_subject,
-    parse_nak_delay,
-)
+from headrace.jetstream.consumers.ack_intake import AckIntake
+from headrace.jetstream.consumers.acks import ack_prefix, ack_template
 from headrace.jetstream.consumers.advisories import ConsumerAdvisories
 from headrace.jetstream.consumers.outlets import Outlet, PullOutlet, PushOutlet
 from headrace.jetstream.consumers.pacing import OriginalPace
 from headrace.jetstream.consumers.position import READ_SIZE_MAX, Position, Read, make_filter
 from headrace.jetstream.consumers.rules import INACTIVE_THRESHOLD_NS, delivery_rules, level, sampling
-from headrace.jetstream.consumers.sinks import CallbackSink, Captures
+from headrace.jetstream.consumers.sinks import Captures
 from headrace.jetstream.consumers.state import AckPolicy, ConsumerState
+from headrace.jetstream.consumers.stored import StoredState
 from headrace.jetstream.context import Context
 from headrace.jetstream.models.consumer_config import ConsumerConfig
 from headrace.jetstream.models.times import encode_time
 from headrace.jetstream.streams.attached import CloseReason
 from headrace.jetstream.streams.stream import Stream
-from headrace.storage.interface import CorruptRecord, Register, StorageError
-
-STORE_INTERVAL_NS: Final = 80 * NS_PER_MS
-"""How long a change of the state may wait for others before it goes out."""
+from headrace.storage.interface import CorruptRecord, StorageError
 
 RUN_MAX: Final = 512
 """Messages read and offered at once."""
 
 JITTER_MIN_NS: Final = 100 * NS_PER_MS
 JITTER_MAX_NS: Final = 1000 * NS_PER_MS
-
-LISTED_TO: Final = "listed_to"
-"""The number of the register that says where the list of a `last_per_subject` consumer was made."""
 
 _UNACKED_DELETED: Final = "Unacknowledged message was deleted"
 _DELETED_BY_LIMITS: Final = "Message deleted by stream limits"
@@ -97,13 +81,18 @@ class Consumer:
         self._offset_ns = scheduler.now_ns() - scheduler.monotonic_ns()
         self._state = state
         self._position = position
-        self._listed_to = listed_to
         self._await_room = await_room
         self._expire = expire
         self._is_closed = False
-        self._is_stored = not config.mem_storage
-        self._has_lost_changes = False  # storage refused a delta: the whole register has to go out
-        self._store_due_ns = 0  # 0: nothing to store
+        self._stored = StoredState(
+            self.context,
+            stream.log,
+            name,
+            created_ns,
+            state,
+            listed_to=listed_to,
+            is_stored=not config.mem_storage,
+        )
         self._armed_ns = 0  # the deadline that was asked for; 0: none
         self._last_delivery_ns = 0
         self._last_ack_ns = 0
@@ -111,18 +100,24 @@ class Consumer:
         self._jitter_ns = 0
         self._resume_ns = 0  # when the original pace lets the next message go
         self._paused_until_ns = config.pause_until_ns
-        self._sampling = sampling(config.sample_freq)
         self._advisories = ConsumerAdvisories(self.context, self.account_name, stream.name, name)
         self._pace = (
             OriginalPace(stream.log.head.last_sequence) if config.replay_policy == "original" else None
         )
         prefix = ack_prefix(stream.name, name)
-        self._prefix_size = len(prefix)
         self._template = ack_template(prefix)
-        self._captures = Captures(self.context.bus, self.account_name)
-        if state.rules.ack_policy is not AckPolicy.NONE:
-            self._captures.add(prefix + b"*.*.*.*.*", CallbackSink(self._on_acks))
         self._outlet: Outlet = self._make_outlet()
+        self._captures = Captures(self.context.bus, self.account_name)
+        self._intake = AckIntake(
+            self,
+            state,
+            self._advisories,
+            prefix_size=len(prefix),
+            request=self._outlet.request if isinstance(self._outlet, PullOutlet) else None,
+        )
+        self._intake.sampling = sampling(config.sample_freq)
+        if state.rules.ack_policy is not AckPolicy.NONE:
+            self._captures.add(prefix + b"*.*.*.*.*", self._intake)
         self._draw_jitter()
         if self._paused_until_ns and self._paused_until_ns <= self.now_ns():
             self._paused_until_ns = 0
@@ -159,21 +154,14 @@ class Consumer:
     def advisories(self) -> ConsumerAdvisories:
         return self._advisories
 
+    @property
+    def removes_settled(self) -> bool:
+        """Whether the stream may remove what this consumer has settled."""
+        return self.stream.config.retention != "limits"
+
     def wants(self, subject: bytes) -> bool:
         """Tell whether its filters mean this subject."""
         return self._position.match is None or self._position.match.matches(subject)
-
-    def settled_ranges(self) -> list[tuple[int, int]]:
-        """Give the inclusive ranges of stream sequences that it will never need again."""
-        ranges: list[tuple[int, int]] = []
-        start = 1
-        for sequence in sorted([*self._state.pending, *self._state.exhausted]):
-            if sequence > start:
-                ranges.append((start, sequence - 1))
-            start = sequence + 1
-        if start <= self._state.delivered_stream:
-            ranges.append((start, self._state.delivered_stream))
-        return ranges
 
     def settled_messages(self) -> list[tuple[int, int]]:
         """Give, as ranges of one, the messages that are settled and still there; after a crash there may be some.
@@ -324,8 +312,8 @@ class Consumer:
             state.delivered_new(sequences, now_ns)
             if self._pace is not None:
                 self._pace.sent(read.views[sent - 1].time_ns, now_ns)
-            if state.rules.ack_policy is AckPolicy.NONE and self.stream.config.retention != "limits":
-                self._tell_settled([(sequence, sequence) for sequence in sequences])
+            if state.rules.ack_policy is AckPolicy.NONE and self.removes_settled:
+                self.settle([(sequence, sequence) for sequence in sequences])
         return _Result.SENT if sent == len(read.views) else _Result.HELD
 
     def _send_again(self, due: list[int], now_ns: int) -> _Result:
@@ -375,108 +363,31 @@ class Consumer:
         self._resume_ns = 0
         return Read([view], view.sequence + 1, at_end=False)
 
-    # what clients say about messages
-
-    def _on_acks(self, batch: Batch) -> None:
+    def on_acks(self, *, is_settling: bool) -> None:
+        """Clients said something about messages; `is_settling`: that some need no more."""
         now_ns = self.now_ns()
-        had_room = self._state.room > 0
-        floor = self._state.floor_stream
-        settled: list[int] = []
-        confirmed: list[bytes] = []
-        for message in batch:
-            about = parse_ack_subject(message.subject, self._prefix_size)
-            if about is None or about.stream_sequence > self._state.delivered_stream:
-                continue
-            kind, argument = parse_ack(message.payload)
-            if kind is AckKind.ACK or kind is AckKind.NEXT or kind is AckKind.TERM:
-                reason = argument.decode("utf-8", "replace") if kind is AckKind.TERM else None
-                self._settle(about, now_ns, settled, term_reason=reason)
-                self._last_ack_ns = now_ns
-            elif kind is AckKind.NAK:
-                self._on_nak(about, argument, now_ns)
-            elif kind is AckKind.PROGRESS:
-                self._state.progressed(about.stream_sequence, now_ns)
-            if message.reply:
-                if kind is AckKind.NEXT:
-                    self._on_next(message.reply, argument)
-                else:
-                    confirmed.append(message.reply)
         self._activity_ns = now_ns
+        if is_settling:
+            self._last_ack_ns = now_ns
         self._changed()
-        if settled and self.stream.config.retention != "limits":
-            self._store(sync=bool(confirmed))
-            self._tell_settled(self._settled_ranges(settled, floor))
-        if confirmed:
-            self._confirm(confirmed)
-        if not had_room or self._state.queue_length:
-            self.wake()
 
-    def _settle(self, about: AckSubject, now_ns: int, settled: list[int], *, term_reason: str | None) -> None:
-        """Settle a message, with policy ALL those before it as well."""
-        sequence = about.stream_sequence
-        row = self._state.pending.get(sequence)
-        if self._state.rules.ack_policy is AckPolicy.ALL:
-            is_new = self._state.acked_through(sequence) > 0
-        else:
-            is_new = self._state.acked(sequence)
-        if not is_new:
-            return
-        settled.append(sequence)
-        if term_reason is not None:
-            self._advisories.terminated(about.consumer_sequence, sequence, about.deliveries, term_reason)
-        elif self._sampling and row is not None and self.context.chance.below(100) < self._sampling:
-            self._advisories.acked(about.consumer_sequence, sequence, about.deliveries, now_ns - row[1])
-
-    def _settled_ranges(self, settled: list[int], floor: int) -> list[tuple[int, int]]:
-        if self._state.rules.ack_policy is AckPolicy.ALL:
-            return [(floor + 1, max(settled))]
-        return [(sequence, sequence) for sequence in settled]
-
-    def _tell_settled(self, ranges: list[tuple[int, int]]) -> None:
+    def settle(self, ranges: list[tuple[int, int]]) -> None:
+        """Tell the stream what is not needed any more."""
         try:
             self.stream.settle(self, ranges)
         except StorageError as error:
-            # The acks stand; what should have gone goes after a restart, as `settled_ranges` says.
-            self.context.log.warning(f"consumer {self.stream.name} > {self.name}: acked but kept: {error}")
-
-    def _on_nak(self, about: AckSubject, argument: bytes, now_ns: int) -> None:
-        delay_ns = parse_nak_delay(argument) if argument else 0
-        if self._state.naked(about.stream_sequence, now_ns, delay_ns=delay_ns):
-            self._advisories.naked(about.consumer_sequence, about.stream_sequence, about.deliveries)
-
-    def _on_next(self, reply: bytes, body: bytes) -> None:
-        if isinstance(self._outlet, PullOutlet):
-            self._outlet.request(reply, body)
-
-    def _confirm(self, replies: list[bytes]) -> None:
-        """Answer with an empty message each, as soon as everything said so far is durable."""
-        bus, account = self.context.bus, self.account_name
-
-        def answer(error: StorageError | None) -> None:
-            if error is not None:
-                return
-            for reply in replies:
-                bus.publish(account, reply, b"")
-            bus.request_turn()
-
-        if self._store(sync=True):
-            self.context.store.after_sync(answer)
+            # The acks stand; what should have gone goes after a restart, as `settled_messages` says.
+            self.context.log.warning(f"Consumer '{self.stream.name} > {self.name}': acked but kept: {error}")
 
     # storage
 
     def save(self) -> None:
-        """Store the consumer as it is: configuration and whole register. Raises StorageError."""
-        if not self._is_stored:
-            return
-        self.stream.log.save_consumer(self.name, self.config.model_dump(), self.created_ns, self._register())
-        self._has_lost_changes = False
-        self._store_due_ns = 0
+        """Store the consumer as it is. Raises StorageError."""
+        self._stored.save(self.config)
 
-    def _register(self) -> Register:
-        register = self._state.register()
-        if self._listed_to:
-            register.numbers[LISTED_TO] = self._listed_to
-        return register
+    def store(self, *, sync: bool) -> bool:
+        """Hand the changes of the state to storage; tell whether it took them."""
+        return self._stored.store(self.config, self.now_ns(), sync=sync)
 
     def _changed(self) -> None:
         """The state is another one: announce what was given up, store it soon, look at the deadlines again."""
@@ -484,30 +395,8 @@ class Consumer:
             given_up, self._state.exhausted_now = self._state.exhausted_now, []
             for sequence, deliveries in given_up:
                 self._advisories.exhausted(sequence, deliveries)
-        if not self._store_due_ns:
-            self._store_due_ns = self.now_ns() + STORE_INTERVAL_NS
+        self._stored.changed(self.now_ns())
         self._arm()
-
-    def _store(self, *, sync: bool) -> bool:
-        """Hand the changes of the state to storage; tell whether it took them."""
-        self._store_due_ns = 0
-        if not self._is_stored:
-            self._state.forget_changes()
-            return True
-        try:
-            if self._has_lost_changes:
-                self.save()
-                return True
-            change = self._state.change()
-            if change is not None:
-                self.stream.log.change_register(self.name, change, sync=sync)
-        except StorageError as error:
-            self._has_lost_changes = True
-            self.context.log.warning(f"consumer {self.stream.name} > {self.name}: state not stored: {error}")
-            if not self.stream.log.fenced:
-                self._store_due_ns = self.now_ns() + STORE_INTERVAL_NS
-            return False
-        return True
 
     # time
 
@@ -524,7 +413,7 @@ class Consumer:
         deadlines = [
             self._state.next_deadline_ns() or 0,
             self._outlet.next_deadline_ns() or 0,
-            self._store_due_ns,
+            self._stored.due_ns,
             self._paused_until_ns,
             self._resume_ns,
             self._inactive_at_ns(),
@@ -547,8 +436,8 @@ class Consumer:
             self.wake()
         if 0 < self._paused_until_ns <= now_ns:
             self._resume()
-        if 0 < self._store_due_ns <= now_ns:
-            self._store(sync=False)
+        if 0 < self._stored.due_ns <= now_ns:
+            self.store(sync=False)
         if 0 < self._inactive_at_ns() <= now_ns:
             self._on_inactive(now_ns)
         self.context.bus.request_turn()
@@ -608,8 +497,7 @@ class Consumer:
     # what the API does
 
     def _save_config(self, config: ConsumerConfig) -> None:
-        if self._is_stored:
-            self.stream.log.save_consumer(self.name, config.model_dump(), self.created_ns, None)
+        self._stored.save_config(config)
         self.config = config
 
     def update(self, config: ConsumerConfig) -> None:
@@ -617,7 +505,7 @@ class Consumer:
         old = self.config
         self._save_config(config)
         self._state.set_rules(delivery_rules(config))
-        self._sampling = sampling(config.sample_freq)
+        self._intake.sampling = sampling(config.sample_freq)
         if config.filters != old.filters:
             self._position.change_filter(make_filter(config))
         if config.deliver_subject != old.deliver_subject:
@@ -669,7 +557,7 @@ class Consumer:
         if self._is_closed:
             return
         if reason is CloseReason.SHUTDOWN:
-            self._store(sync=True)
+            self.store(sync=True)
         self._is_closed = True
         self.context.deadlines.clear(self)
         self._captures.close()

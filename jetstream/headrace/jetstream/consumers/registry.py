@@ -11,7 +11,7 @@ from typing import Final
 
 from headrace.jetstream import error_table, levels
 from headrace.jetstream.consumers import rules
-from headrace.jetstream.consumers.consumer import LISTED_TO, Consumer
+from headrace.jetstream.consumers.consumer import Consumer
 from headrace.jetstream.consumers.position import (
     Position,
     make_filter,
@@ -19,6 +19,7 @@ from headrace.jetstream.consumers.position import (
     starting_point,
 )
 from headrace.jetstream.consumers.state import ConsumerState
+from headrace.jetstream.consumers.stored import LISTED_TO
 from headrace.jetstream.context import Context
 from headrace.jetstream.errors import ApiError
 from headrace.jetstream.models.consumer_config import ConsumerConfig
@@ -81,11 +82,11 @@ class Consumers:
             try:
                 config = decode(ConsumerConfig, dict(record.config), lenient=True)
             except InvalidJson as error:
-                self._context.log.warning(f"consumer {stream.name} > {record.name} cannot be read: {error}")
+                self._context.log.warning(f"Consumer '{stream.name} > {record.name}' cannot be read: {error}")
                 continue
             reason = levels.unsupported_reason(config.metadata)
             if reason:
-                self._context.log.warning(f"consumer {stream.name} > {record.name} is offline: {reason}")
+                self._context.log.warning(f"Consumer '{stream.name} > {record.name}' is offline: {reason}")
                 continue
             consumer = self._recovered(stream, config, record)
             stream.consumers[record.name] = consumer
