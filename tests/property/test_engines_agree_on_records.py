@@ -78,3 +78,86 @@ def test_a_batch_of_the_plain_engine_is_encoded_too() -> None:
     arguments = {"salt": 1, "offset": 128, "limit": 1 << 20, "sequence": 1, "time_ns": 2}
     plain = record.encode_batch(MessageBatch(messages), 0, offsets=array("I"), **arguments)
     assert compiled_log.encode_batch(MessageBatch(messages), 0, offsets=array("I"), **arguments) == plain
+
+
+@given(
+    messages=MESSAGES,
+    data=st.data(),
+    salt=U64,
+    sequence=st.integers(1, 1 << 63),
+    time_ns=st.integers(0, (1 << 63) - 1),
+)
+def test_a_run_is_decoded_as_far_as_it_is_right(
+    messages: list[Message], data: st.DataObject, salt: int, sequence: int, time_ns: int
+) -> None:
+    units = array("I")
+    encoded, count, _ = record.encode_batch(
+        MessageBatch(messages),
+        0,
+        salt=salt,
+        offset=128,
+        limit=1 << 20,
+        sequence=sequence,
+        time_ns=time_ns,
+        offsets=units,
+    )
+    assert count == len(messages)
+    block = bytearray(encoded[: data.draw(st.integers(0, len(encoded)))])
+    damage = data.draw(st.integers(0, len(encoded)))
+    if damage < len(block):
+        block[damage] ^= 0x40
+    place = data.draw(st.integers(0, count - 1))
+    views = compiled_log.decode_run(
+        bytes(block),
+        128,
+        salt=salt,
+        units=units,
+        place=place,
+        sequence=sequence + place,
+        count_max=data.draw(st.integers(1, 30)),
+        size_max=1 << 40,
+    )
+    for view in views:
+        position = (units[place] << 3) - 128
+        header = record.parse_header(bytes(block), position, salt ^ (units[place] << 3))
+        body = bytes(block[position + record.HEADER_SIZE : position + header.end])
+        record.check_body(header, body)
+        assert view == record.parse_message(header, body)
+        assert view.subject == messages[place].subject
+        place += 1
+    if damage >= len(block) == len(encoded) and place < count:
+        assert len(views) > 0
+
+
+def test_a_run_ends_when_its_bytes_reach_the_size_asked_for() -> None:
+    units = array("I")
+    messages = MessageBatch([Message(b"a", b"", b"", bytes(99), 0)] * 5)
+    encoded, _, _ = record.encode_batch(
+        messages, 0, salt=1, offset=128, limit=1 << 20, sequence=1, time_ns=2, offsets=units
+    )
+    views = compiled_log.decode_run(
+        encoded, 128, salt=1, units=units, place=0, sequence=1, count_max=5, size_max=201
+    )
+    assert [view.sequence for view in views] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("change", ["salt", "sequence", "base"])
+def test_a_record_of_another_place_is_not_decoded(change: str) -> None:
+    units = array("I")
+    messages = MessageBatch([Message(b"a", b"", b"", b"x", 0)])
+    encoded, _, _ = record.encode_batch(
+        messages, 0, salt=1, offset=128, limit=1 << 20, sequence=1, time_ns=2, offsets=units
+    )
+    wrong = {"salt": 1, "sequence": 1, "base": 128}
+    wrong[change] += 8
+    views = compiled_log.decode_run(
+        encoded,
+        wrong["base"],
+        salt=wrong["salt"],
+        units=units,
+        place=0,
+        sequence=wrong["sequence"],
+        count_max=5,
+        size_max=1000,
+    )
+    assert views == []

@@ -1,7 +1,7 @@
 from array import array
 from collections.abc import Sequence
 
-from headrace.core.base.message import Batch
+from headrace.core.base.message import Batch, View
 from headrace.storage.sync import Outcome, Wake, Write
 
 def crc32(data: bytes | bytearray | memoryview, crc: int = 0) -> int: ...
@@ -16,6 +16,17 @@ def encode_batch(
     time_ns: int,
     offsets: array[int],
 ) -> tuple[bytes, int, int]: ...
+def decode_run(
+    block: bytes,
+    base: int,
+    *,
+    salt: int,
+    units: array[int],
+    place: int,
+    sequence: int,
+    count_max: int,
+    size_max: int,
+) -> list[View]: ...
 
 class SyncThread:
     def __init__(self, wake: Wake) -> None: ...
