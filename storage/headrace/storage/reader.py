@@ -8,7 +8,7 @@ Which messages a subject has is found by reading all of them: the index belongs 
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
 
 from headrace.core.base.message import View
@@ -115,25 +115,28 @@ class StreamReader:
         """The highest sequence known to be durable."""
         return max(self._examined.survey.durable_to, 0 if not self.is_clean else self._examined.contents.last)
 
-    def head(self) -> Head:
-        """Give the stream's state; reads every message to count the subjects."""
+    def totals(self) -> Head:
+        """Give the stream's state without what takes reading messages: `subject_count` and the first one's time."""
         contents = self._examined.contents
         first, last = contents.first, contents.last
-        time_ns = 0
-        if contents.messages:
-            where = contents.segments.find(first)
-            view = None if where is None else self._read(first)
-            time_ns = 0 if view is None else view.time_ns
         return Head(
             messages=contents.messages,
             size=contents.size,
             first_sequence=first if last else 0,
-            first_time_ns=time_ns,
             last_sequence=last,
             last_time_ns=contents.last_time_ns,
-            subject_count=len(self.subjects()),
             deleted_count=last - first + 1 - contents.messages,
             lost=tuple((each.first, each.last) for each in self.lost),
+        )
+
+    def head(self) -> Head:
+        """Give the stream's state; reads every message to count the subjects."""
+        totals = self.totals()
+        view = self._read(totals.first_sequence) if totals.messages else None
+        return replace(
+            totals,
+            first_time_ns=0 if view is None else view.time_ns,
+            subject_count=len(self.subjects()),
         )
 
     def get(self, sequence: int) -> Message | None:
