@@ -1,13 +1,13 @@
-"""The compiled engine: the plain engine with its hottest loop in C.
+"""The compiled engine: the plain engine with its hottest loops in C.
 
 Problem: most of what a server reads are publishes whose route is known already. For those, Python's objects cost more
 than the work. So `_read` takes PUB and HPUB in the form that clients send, finds the route in a small table, and copies
-prefix and body into each subscriber's buffer, with no object per message. **Everything else is the plain engine's**:
-any other operation, any other form, a connection that is verbose or pedantic, a subject whose route or
-verdict is not known yet, subscriptions with a limit, a sink in a queue group, a message that nobody took and that wants
-to know.
-Such an operation is handed to the plain reader byte for byte, and the loop goes on behind it. The plain reader may be
-given its input in any pieces, so this is never wrong, only slower.
+prefix and body into each subscriber's buffer, with no object per message; `answer` and `deliver` do the same for pub
+acks and stored messages. **Everything else is the plain engine's**: any other operation, any other form, a connection
+that is verbose or pedantic, a subject whose route or verdict is not known yet, subscriptions with a limit, a sink in a
+queue group, a message that nobody took and that wants to know. Such an operation is handed to the plain reader byte
+for byte, and the loop goes on behind it. The plain reader may be given its input in any pieces, so this is never wrong,
+only slower.
 
 What holds between calls: nothing is kept in C but the beginning of one publish that has not arrived wholly (`Wire.rest`)
 and routes. Output, counts and gathered messages are handed to the plain engine's own structures (`_settle`) before
