@@ -99,8 +99,8 @@ class AccountState:
         """Refuse to promise `size` bytes more than account and server have. Raises ApiError 10028 or 10047."""
         own = self.options.max_memory if in_memory else self.options.max_storage
         shared = self._server.max_memory if in_memory else self._server.max_file
-        exceeded = 0 <= own < self.reserved(in_memory=in_memory) + size
-        if exceeded or 0 <= shared < self._server.reserved(in_memory=in_memory) + size:
+        exceeded = own >= 0 and own < self.reserved(in_memory=in_memory) + size
+        if exceeded or (shared >= 0 and shared < self._server.reserved(in_memory=in_memory) + size):
             kind = (
                 error_table.MEMORY_RESOURCES_EXCEEDED if in_memory else error_table.STORAGE_RESOURCES_EXCEEDED
             )

@@ -193,3 +193,21 @@ def test_a_read_waits_for_what_it_shows_to_be_durable() -> None:
     published = world.bus.published
     world.release()
     assert [sent.payload for sent in published if b"Nats-Stream" in sent.headers] == [b"x"]
+
+
+def test_answers_that_wait_are_bounded_in_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(direct_get, "WAITING_SIZE_MAX", 1000)
+    world = World(held=True)
+    world.post("STREAM.CREATE.S", {"name": "S", "subjects": ["s.>"], "allow_direct": True})
+    world.release()
+    world.send("s.1", b"x" * 600)
+    world.bus.published.clear()
+    for _ in range(3):
+        assert world.direct("S", {"seq": 1}) == []
+    world.release()
+    lines = [sent.headers.split(b"\r\n")[0] for sent in world.bus.published if sent.headers]
+    assert sorted(lines) == [b"NATS/1.0", *[b"NATS/1.0 429 Too Many Requests"] * 2]
+    world.send("s.1")
+    world.direct("S", {"seq": 1})
+    world.release()
+    assert b"Nats-Stream: S" in world.bus.published[-1].headers

@@ -41,6 +41,9 @@ BATCH_MESSAGES_MAX: Final = 10_000
 """The most messages of one batch: ours, so that one request cannot occupy the server."""
 
 
+WAITING_SIZE_MAX: Final = 2 * BATCH_SIZE_MAX
+"""Bytes of answers that may wait for a sync."""
+
 _Line = tuple[int, bytes]
 
 _EMPTY_REQUEST: Final[_Line] = (408, b"Empty Request")
@@ -49,6 +52,7 @@ _MALFORMED_REQUEST: Final[_Line] = (408, b"Malformed Request")
 _NOT_FOUND: Final[_Line] = (404, b"Message Not Found")
 _NO_RESULTS: Final[_Line] = (404, b"No Results")
 _TOO_MANY_RESULTS: Final[_Line] = (413, b"Too Many Results")
+_TOO_MANY_REQUESTS: Final[_Line] = (429, b"Too Many Requests")
 _LEVEL_REQUIRED: Final[_Line] = (412, b"Required Api Level")
 
 _Reply = tuple[bytes, bytes]
@@ -66,6 +70,7 @@ class DirectGet:
         self._stream = stream
         self._log = stream.log
         self._name = stream.name.encode()
+        self._waiting_size = 0
 
     def on_messages(self, batch: Batch) -> None:
         """Answer each request, now or when what it saw is durable."""
@@ -81,8 +86,13 @@ class DirectGet:
         except StorageError:
             replies = [(headers.encode((), 500, b"Read Failed"), b"")]
         stream = self._stream
+        size = sum(len(block) + len(payload) for block, payload in replies)
+        if self._waiting_size + size > WAITING_SIZE_MAX and not stream.is_durable:
+            replies, size = [(headers.encode((), *_TOO_MANY_REQUESTS), b"")], 0
+        self._waiting_size += size
 
         def send(error: StorageError | None) -> None:
+            self._waiting_size -= size
             if error is not None:
                 return  # what was seen may not be there; the requester asks again
             for block, payload in replies:

@@ -136,8 +136,8 @@ def _check_overlaps(account: AccountState, config: StreamConfig) -> None:
     own = [subject.encode() for subject in config.subjects]
     heads = subject_heads(config)
     is_anywhere = not heads.isdisjoint(WILDCARDS)
-    for other in account.streams.values():
-        if other.name == config.name:
+    for name, other in account.streams.items():
+        if name == config.name:
             continue
         # Of thousands of streams, most begin with another token: comparing those makes creation slow.
         if (
