@@ -56,6 +56,9 @@ class Contents:
         if message_id:
             segment.id_time_ns = time_ns
         segment.has_changed = True
+        if not self.messages:
+            # In a replay, behind sequences that are lost: the first one is not the next after the last.
+            self.segments.first = sequence
         self.messages += 1
         self.size += size
         self.last = sequence
