@@ -10,13 +10,15 @@
 (the act that was under way raises `PowerLost`), `capacity` makes it full.
 """
 
+from typing import Final
+
 from headrace.core.base.chance import Chance
 from headrace.core.base.clock import Scheduler
 from headrace.storage.faulty_files import FaultyFiles
 from headrace.storage.interface import Store
 from headrace.storage.store import StoreOptions, open_store
 
-STORE_PATH = "/store"
+STORE_PATH: Final = "/store"
 
 
 class VirtualDisk:

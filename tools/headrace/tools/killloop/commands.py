@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from rich.console import Console
@@ -13,7 +13,7 @@ from headrace.core.base.errors import HeadraceError
 from headrace.tools.killloop.campaign import Result, run_campaign
 from headrace.tools.launch import headrace_program, reference_program
 
-FINDINGS_SHOWN = 20
+FINDINGS_SHOWN: Final = 20
 
 
 def register(app: typer.Typer) -> None:
