@@ -14,6 +14,8 @@ VARIABLE: Final = "HEADRACE_ENGINE"
 COMPILED_MODULES: Final = (
     "headrace.core.base.compiled_batch",
     "headrace.core.engine.compiled_engine",
+    "headrace.core.engine.compiled_output",
+    "headrace.core.engine.compiled_routes",
     "headrace.storage.compiled_log",
 )
 
