@@ -43,6 +43,38 @@ def test_after_the_nth_failure_reads_go_on_and_nothing_acknowledged_is_lost(call
         program.check()
 
 
+@pytest.mark.parametrize("seed", [*range(20), 1043, 1313, 1480, 3013])
+def test_errors_and_crashes_in_any_order_lose_nothing_acknowledged(seed: int) -> None:
+    world, program = started(seed)
+    random = program.random
+    for _ in range(3):
+        for _ in range(random.randint(1, 3)):
+            world.files.fail(
+                random.choice([*CALLS, "change"]),
+                nth=random.randint(1, 40),
+                number=random.choice([errno.EIO, errno.ENOSPC]),
+                lasting=random.random() < 0.2,
+                part=random.random(),
+            )
+        program.run_with_errors(60)
+        program.check()
+        world.files.heal()
+        (log,) = world.power_cut() if random.random() < 0.5 else world.kill()
+        program.come_back(log)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_what_a_start_has_shown_survives_though_a_sync_had_failed_before_it(seed: int) -> None:
+    world, program = started(seed)
+    program.run_with_errors(5)
+    world.files.fail("sync")
+    program.run_with_errors(10)
+    (log,) = world.kill()
+    program.come_back(log)
+    (log,) = world.power_cut()
+    program.come_back(log)
+
+
 @pytest.mark.parametrize("call", ["pwrite", "sync"])
 def test_a_failed_sync_answers_with_an_error_and_fences_the_log(call: str) -> None:
     world, program = started(1)

@@ -51,6 +51,8 @@ ASIDE_FOLDER: Final = "aside"
 ASIDE_SIZE_MAX: Final = 16 * 1024 * 1024
 """The most that is copied of one unreadable place."""
 
+REWRITTEN_AT_ONCE: Final = 4 * 1024 * 1024
+
 
 @dataclass(frozen=True, slots=True)
 class Shared:
@@ -251,12 +253,23 @@ def _continued(
 
 
 def _sync_found(files: Files, segments: Segments, survey: Survey, state_log: StateLog) -> None:
-    """Make durable what is going to be shown as durable."""
+    """Make durable what is going to be shown as durable.
+
+    A sync alone would not do: where one failed before the stop, the system holds pages that it believes to be on disk
+    and will not write again. So what is not known to be durable is written once more, as it is.
+    """
     touched = {event.segment.salt for event in survey.events}
     for segment in segments.all:
         if segment.salt in touched:
             handle = files.open(segment.path, writable=True)
             try:
+                offset = survey.unsettled_from(segment)
+                while offset < segment.used:
+                    data = files.pread(handle, min(REWRITTEN_AT_ONCE, segment.used - offset), offset)
+                    if not data:
+                        break
+                    files.pwrite(handle, data, offset)
+                    offset += len(data)
                 files.sync(handle)
             finally:
                 files.close(handle)

@@ -68,6 +68,19 @@ class Survey:
     missing: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
     empty: list[Segment] = field(default_factory=list[Segment])
     named: int = 0
+    marks: list[tuple[int, Segment, int]] = field(default_factory=list[tuple[int, Segment, int]])
+    """Where group commits began: the last sequence before, segment and offset."""
+
+    def unsettled_from(self, segment: Segment) -> int:
+        """Give the offset in a segment behind which nothing is known to be durable; its end where all is."""
+        if segment.last <= self.durable_to:
+            return segment.used
+        offsets = [
+            offset
+            for sequence, marked, offset in self.marks
+            if marked is segment and sequence <= self.durable_to
+        ]
+        return max(offsets, default=FILE_HEADER_SIZE)
 
 
 class Restored(NamedTuple):
@@ -244,6 +257,7 @@ def _note_record(segment: Segment, found: Found, survey: Survey) -> None:
         mark = parse_mark(header, body)
         survey.durable_to = max(survey.durable_to, mark.durable_to)
         survey.batch = max(survey.batch, mark.batch)
+        survey.marks.append((header.sequence, segment, found.offset))
         survey.named = max(survey.named, header.sequence)
 
 
