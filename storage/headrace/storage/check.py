@@ -294,7 +294,12 @@ class _StreamCheck:
         if found is None:
             return
         offsets = find_offsets(
-            self._read_of(segment), segment.salt, first=segment.first, last=segment.last, end=segment.used
+            self._read_of(segment),
+            segment.salt,
+            first=segment.first,
+            last=segment.last,
+            end=segment.used,
+            records=segment.records,
         )
         if (found.units, found.run_sequences, found.run_places) != (
             offsets.units,

@@ -395,10 +395,13 @@ class FileLog:
             self._fenced = reason
 
     def follow(self, budget_ns: int) -> bool:
-        """Let the index follow what is durable; tell whether more is to do."""
-        self._has_index_work = self._contents.index.advance(self._durable, budget_ns)
-        if not self._has_index_work:
-            self._write_checkpoint()
+        """Let the index follow what is durable; tell whether more is to do.
+
+        A checkpoint that waits for the index makes it write however little it has.
+        """
+        index = self._contents.index
+        self._has_index_work = index.advance(self._durable, budget_ns, urge=self._captured is not None)
+        self._write_checkpoint()
         return self._has_index_work
 
     @property
@@ -598,7 +601,9 @@ class FileLog:
         captured = self._captured
         if captured is None or self._fenced:
             return
-        if (captured.checkpoint.sequence, captured.checkpoint.change) > self._durable:
+        reached = self._contents.index.replay_from
+        if captured.checkpoint.sequence > reached.sequence or captured.checkpoint.change > reached.change:
+            # A start would have to tell the index what lies before the checkpoint: all of it, from the beginning.
             return
         dead = captured.dead
         operations: list[Operation] = list(captured.operations)

@@ -263,18 +263,24 @@ def _sync_found(files: Files, segments: Segments, survey: Survey, state_log: Sta
         if segment.salt in touched:
             handle = files.open(segment.path, writable=True)
             try:
-                offset = survey.unsettled_from(segment)
-                while offset < segment.used:
-                    data = files.pread(handle, min(REWRITTEN_AT_ONCE, segment.used - offset), offset)
-                    if not data:
-                        break
-                    files.pwrite(handle, data, offset)
-                    offset += len(data)
+                _write_again(files, handle, survey.unsettled_from(segment), segment.used)
                 files.sync(handle)
             finally:
                 files.close(handle)
             files.sync_folder(os.path.dirname(segment.path))
-    files.sync(state_log.generation.handle)
+    generation = state_log.generation
+    _write_again(files, generation.handle, 0, generation.used)
+    files.sync(generation.handle)
+
+
+def _write_again(files: Files, handle: int, offset: int, end: int) -> None:
+    """Write a part of a file as it is, so that the next sync has something to do."""
+    while offset < end:
+        data = files.pread(handle, min(REWRITTEN_AT_ONCE, end - offset), offset)
+        if not data:
+            return
+        files.pwrite(handle, data, offset)
+        offset += len(data)
 
 
 def _unlink(files: Files, path: str) -> None:

@@ -332,7 +332,14 @@ class Segments:
         def read(size: int, offset: int) -> bytes:
             return self._files.pread(self._blocks.handle(segment), size, offset)
 
-        return find_offsets(read, segment.salt, first=segment.first, last=segment.last, end=segment.used)
+        return find_offsets(
+            read,
+            segment.salt,
+            first=segment.first,
+            last=segment.last,
+            end=segment.used,
+            records=-1 if segment.is_being_replayed else segment.records,
+        )
 
     def _run_end(self, segment: Segment, place: int) -> int:
         """Give the place behind the run of live messages with ascending sequences that begins at `place`."""

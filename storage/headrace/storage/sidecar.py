@@ -8,7 +8,7 @@ import contextlib
 import struct
 from array import array
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 from zlib import crc32
 
 from headrace.storage.files import Files
@@ -31,8 +31,11 @@ from headrace.storage.segment import Offsets, Segment
 MISSING_MAX: Final = 1 << 20
 """The longest run of sequences without records that counts as damaged messages."""
 
+SKIP_BODY_SIZE: Final = 12
+"""A skip record's body with its padding."""
+
 _START: Final = struct.Struct("<QIB3xQ")  # guard, length, type, sequence
-_CRC: Final = struct.Struct("<I")
+_CRCS: Final = struct.Struct("<II")
 _SEQUENCE: Final = struct.Struct("<Q")
 _COUNTS: Final = struct.Struct("<II")
 _WINDOW_SIZE: Final = 4 * 1024 * 1024
@@ -73,14 +76,16 @@ def sidecar_path(segment_path: str) -> str:
     return f"{segment_path}.side"
 
 
-def find_offsets(read: Read, salt: int, *, first: int, last: int, end: int) -> Offsets:
+def find_offsets(read: Read, salt: int, *, first: int, last: int, end: int, records: int = -1) -> Offsets:
     """Walk over a segment's bytes up to `end` and note where its messages `first` to `last` lie.
 
-    A sequence that neither a readable header nor a skip record accounts for was a message: it has a place, with
-    offset 0. Recovery counts places the same way, so a bit that stands for a message goes on standing for it.
+    A sequence that neither a readable header nor a skip record accounts for was a message, and has a place with offset
+    0, so that a bit which stands for a message goes on standing for it. `records` is how many messages there are
+    known to be; with it, a damaged skip record is told from damaged messages.
     """
-    offsets = Offsets()
-    note, unpack, message = offsets.units.append, _START.unpack_from, RecordType.MESSAGE
+    units = array("I")
+    note, unpack, message = units.append, _START.unpack_from, RecordType.MESSAGE
+    runs: list[_Run] = []
     position = base = FILE_HEADER_SIZE
     window = b""
     expected = first
@@ -93,32 +98,31 @@ def find_offsets(read: Read, salt: int, *, first: int, last: int, end: int) -> O
             if len(window) < HEADER_SIZE:
                 break
         guard, length, kind, sequence = unpack(window, index)
+        header_crc, crc = _CRCS.unpack_from(window, index + 36)
         if (
             guard != salt ^ position
             or length < HEADER_SIZE
-            or crc32(window[index : index + 36]) != _CRC.unpack_from(window, index + 36)[0]
+            or crc32(window[index : index + 36]) != header_crc
         ):
             position = _next_record(read, salt, position + ALIGNMENT, end)
             continue
         if kind == message:
-            if sequence != expected:
-                if sequence < expected:
-                    position += length + 7 & ~7
-                    continue
-                is_new_run = _note_missing(offsets, expected, sequence, is_new_run=is_new_run)
-            if is_new_run:
-                offsets.expect(sequence)
-                is_new_run = False
-            note(position >> 3)
-            expected = sequence + 1
+            if sequence >= expected:
+                if is_new_run or sequence > expected:
+                    runs.append(_Run(sequence, len(units), sequence - expected))
+                    is_new_run = False
+                note(position >> 3)
+                expected = sequence + 1
         elif kind == RecordType.SKIP and sequence >= expected:
-            skipped_from = _SEQUENCE.unpack(read(8, position + HEADER_SIZE))[0]
-            is_new_run = _note_missing(offsets, expected, skipped_from, is_new_run=is_new_run)
-            expected = sequence + 1
-            is_new_run = True
+            body = read(SKIP_BODY_SIZE, position + HEADER_SIZE)
+            if crc32(body, header_crc) == crc:
+                skipped_from = _SEQUENCE.unpack_from(body)[0]
+                runs.append(_Run(skipped_from, len(units), max(0, skipped_from - expected)))
+                expected = sequence + 1
+                is_new_run = True
         position += length + 7 & ~7
-    _note_missing(offsets, expected, last + 1, is_new_run=is_new_run)
-    return offsets
+    runs.append(_Run(last + 1, len(units), max(0, last + 1 - expected)))
+    return _with_missing(units, runs, first, records)
 
 
 def is_missing_counted(count: int) -> bool:
@@ -126,15 +130,30 @@ def is_missing_counted(count: int) -> bool:
     return 0 < count <= MISSING_MAX
 
 
-def _note_missing(offsets: Offsets, first: int, end: int, *, is_new_run: bool) -> bool:
-    """Give places to the sequences from `first` to before `end`; tell whether a new run begins behind them."""
-    count = end - first
-    if not is_missing_counted(count):
-        return is_new_run or count > 0
-    if is_new_run:
+class _Run(NamedTuple):
+    """Where a run of messages begins, and how many sequences before it nothing accounts for."""
+
+    sequence: int
+    place: int
+    missing: int
+
+
+def _with_missing(units: "array[int]", runs: list[_Run], first: int, records: int) -> Offsets:
+    """Put places for missing messages between the runs, as many as there must have been."""
+    allowed = MISSING_MAX if records < 0 else records - len(units)
+    offsets = Offsets()
+    for index, run in enumerate(runs):
+        if is_missing_counted(run.missing) and run.missing <= allowed:
+            allowed -= run.missing
+            offsets.expect(run.sequence - run.missing)
+            offsets.units.extend([0] * run.missing)
+        stop = runs[index + 1].place if index + 1 < len(runs) else run.place
+        if stop > run.place:
+            offsets.expect(run.sequence)
+            offsets.units.extend(units[run.place : stop])
+    if not offsets.run_sequences:
         offsets.expect(first)
-    offsets.units.extend([0] * count)
-    return False
+    return offsets
 
 
 def load_sidecar(files: Files, segment: Segment) -> Offsets | None:

@@ -44,6 +44,9 @@ IDLE_NS: Final = 200 * NS_PER_MS
 """How long after its last commit a stream counts as idle, and says on disk what is durable."""
 
 INDEX_BUDGET_NS: Final = NS_PER_MS
+CATCH_UP_NS: Final = 4 * NS_PER_MS
+"""How long an index that lags behind an idle stream waits for its next turn."""
+
 _TEXT_SIZE_MAX: Final = 64
 
 
@@ -276,10 +279,13 @@ class FileStore:
         files.make_folder(new)
         files.make_folder(f"{new}/{SEGMENTS_FOLDER}")
         stream = {"created_ns": created_ns, "id": f"{stream_id:016x}", "first": first}
-        header = FileHeader(FileKind.STATE, fresh_salt(self._chance), stream_id, 1, created_ns, 0)
-        generation = write_generation(
-            files, new, header, [[["stream", stream], ["config", config]]], change=0
-        )
+        # Twice: where the snapshot of the newest generation is damaged, the one before is read.
+        snapshot = [[["stream", stream], ["config", config]]]
+        for number in (1, 2):
+            header = FileHeader(FileKind.STATE, fresh_salt(self._chance), stream_id, number, created_ns, 0)
+            generation = write_generation(files, new, header, snapshot, change=0)
+            if number == 1:
+                files.close(generation.handle)
         files.rename(new, folder)
         generation = generation._replace(path=generation.path.replace(".new/", "/", 1))
         self._commit.run_before(partial(files.sync_folder, streams))
@@ -351,6 +357,10 @@ class FileStore:
                 if log.has_index_work and not log.fenced:
                     log.follow(INDEX_BUDGET_NS)
                     self._commit.recent[log] = None
+        if self._commit.recent:
+            self._idle_timer = self._scheduler.call_at(
+                self._scheduler.monotonic_ns() + CATCH_UP_NS, self._on_idle
+            )
         self.commit()
 
     def _bury(self) -> None:
