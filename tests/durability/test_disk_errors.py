@@ -43,7 +43,7 @@ def test_after_the_nth_failure_reads_go_on_and_nothing_acknowledged_is_lost(call
         program.check()
 
 
-@pytest.mark.parametrize("seed", [*range(20), 1043, 1313, 1480, 3013])
+@pytest.mark.parametrize("seed", [*range(20), 1043, 1313, 1480, 3013, 3276])
 def test_errors_and_crashes_in_any_order_lose_nothing_acknowledged(seed: int) -> None:
     world, program = started(seed)
     random = program.random
