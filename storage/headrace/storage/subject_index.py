@@ -51,6 +51,9 @@ LAYER_NOTES_MAX: Final = 65_536
 PENDING_NOTES_MAX: Final = 262_144
 """When all logs together hold more notes, smaller layers are written too."""
 
+BUDGET_SHARES_MAX: Final = 12
+"""How many times its budget an index may take that is far behind."""
+
 KNOWN_MAX: Final = 16_384
 UNSETTLED_MAX: Final = 8192
 """More unsettled subjects are settled without anybody asking, lest the one who asks has to wait."""
@@ -200,8 +203,10 @@ class SubjectIndex:
             self._settle(PAGE)
             if self._clock.monotonic_ns() >= now_ns + budget_ns // 2:
                 break
+        # The further behind, the longer: so the index slows down who publishes, instead of growing without end.
+        share = min(BUDGET_SHARES_MAX, 1 + self._root.pending_notes // LAYER_NOTES)
         try:
-            return self._write(now_ns + budget_ns, urge=urge) or self._root.sweep()
+            return self._write(now_ns + share * budget_ns, urge=urge) or self._root.sweep()
         except IndexUnwritable:
             self._retry_ns = now_ns + RETRY_AFTER_NS
             return False
