@@ -19,6 +19,7 @@ from headrace.core.base.errors import HeadraceError
 
 REQUEST_TIMEOUT_S: Final = 5.0
 CONNECT_TIMEOUT_S: Final = 3
+RETRY_WAIT_S: Final = 0.05
 NAMES_PER_PAGE: Final = 1024
 
 
@@ -86,7 +87,9 @@ async def connected(settings: ServerSettings) -> AsyncGenerator[Api]:
             settings.url,
             name="headrace",
             allow_reconnect=False,
-            max_reconnect_attempts=0,
+            # the client tries again even so, for ever unless it is given a count
+            max_reconnect_attempts=1,
+            reconnect_time_wait=RETRY_WAIT_S,
             connect_timeout=CONNECT_TIMEOUT_S,
             error_cb=on_error,
             **options,
