@@ -10,7 +10,7 @@ import pytest
 
 from headrace.core.base.chance import Chance
 from headrace.storage.faulty_files import FaultyFiles, PowerLost
-from headrace.testing import VirtualClient, VirtualDisk, VirtualServer
+from headrace.testing import Refused, VirtualClient, VirtualDisk, VirtualServer
 from headrace.tools.killloop.ledger import Ledger, StreamLedger, Violation, make_payload
 
 LIVES = 4
@@ -159,7 +159,11 @@ def test_the_audit_sees_a_disk_that_lies_about_its_syncs(monkeypatch: pytest.Mon
     lost = 0
     for seed in range(5):
         syncs = 0
-        lost += power_cuts(seed).count(Violation.LOST)
+        try:
+            lost += power_cuts(seed).count(Violation.LOST)
+        except Refused:
+            # a whole stream went with its folder
+            lost += 1
     assert lost > 0
 
 
