@@ -383,10 +383,10 @@ class FileStore:
 
 
 def _prepare_folder(files: Files, path: str) -> None:
-    status = files.status(path)
-    if status is not None and not status.is_folder:
-        raise StoreUnusable(f"storage directory is not a directory: {path}")
     try:
+        status = files.status(path)
+        if status is not None and not status.is_folder:
+            raise StoreUnusable(f"storage directory is not a directory: {path}")
         if status is None:
             make_folders(files, path)
         if files.status(f"{path}/{STREAMS_FOLDER}") is None:
