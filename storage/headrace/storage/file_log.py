@@ -9,16 +9,15 @@ Order within a turn does not matter to a crash: all operations of a turn are in 
 message record carries all that its append removes. Between the two files a crash may keep the newer part of either;
 both are replayed by `recovery.py`, which needs no more than that every removal names its sequences.
 
-Checkpoints bound that replay. What holds at a cycle's boundary is captured when the cycle is gathered, and written
-when the cycle is durable and the index has followed; so a checkpoint never counts what a crash could take away.
+Checkpoints bound that replay; they, and what else keeps the folder small, are in `upkeep.py`.
 """
 
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
 from typing import Any, Final
 
 from headrace.core.base.chance import Chance
-from headrace.core.base.clock import NS_PER_MS, NS_PER_S, Clock
+from headrace.core.base.clock import NS_PER_MS, Clock
 from headrace.core.base.message import Batch, View
 from headrace.storage.accounting import file_size
 from headrace.storage.bounds import Bounds
@@ -26,7 +25,6 @@ from headrace.storage.codec import encode_batch
 from headrace.storage.commit import GroupCommit, Handover
 from headrace.storage.contents import Contents
 from headrace.storage.files import Files
-from headrace.storage.framing import FileHeader, FileKind, fresh_salt
 from headrace.storage.index_interface import Position
 from headrace.storage.interface import (
     NO_EFFECT,
@@ -56,13 +54,12 @@ from headrace.storage.record import (
     pack_ranges,
 )
 from headrace.storage.registers import apply_change, copy_register
-from headrace.storage.segment import Segment
 from headrace.storage.segment_writer import SegmentWriter
 from headrace.storage.segments import Place
-from headrace.storage.snapshot import Capture, capture, snapshot_records
 from headrace.storage.state import DamagedPlace, Lost, Operation
-from headrace.storage.state_log import Generation, StateLog, state_name, write_generation
-from headrace.storage.sync import Errand, Errands, Write
+from headrace.storage.state_log import StateLog
+from headrace.storage.sync import Errands, Write
+from headrace.storage.upkeep import Facts, Upkeep
 
 INDEX_BUDGET_NS: Final = 2 * NS_PER_MS
 RECORD_OVERHEAD: Final = 51
@@ -70,8 +67,6 @@ RECORD_OVERHEAD: Final = 51
 
 EVICTED_SIZE_MAX: Final = 11
 """What one evicted sequence takes at most, with its share of the field's size."""
-
-MESSAGE_ID_WINDOW_NS: Final = 120 * NS_PER_S
 
 
 class FileLog:
@@ -100,8 +95,6 @@ class FileLog:
     ) -> None:
         self._files = files
         self._clock = clock
-        self._chance = chance
-        self._errands = errands
         self._commit = commit
         self._folder = folder
         self._stream_id = stream_id
@@ -111,7 +104,6 @@ class FileLog:
         self._consumers = consumers
         self._contents = contents
         self._writer = writer
-        self._bounds = bounds
         self._state = state
         self._reads = LogReads(contents, on_corrupt=self._on_corrupt, rebuild_index=self.rebuild_index)
         self._fenced = ""
@@ -119,18 +111,21 @@ class FileLog:
         self._head: Head | None = None
         self._durable = Position(contents.last, state.change)
         self._flying = self._durable
-        self._captured: Capture | None = None
-        self._captured_at = (contents.last, 0)
-        self._removed_since_capture = 0
-        self._written_since_capture = 0
-        self._dropping: list[str] = []
-        self._drops_flying: list[str] = []
-        self._next_generation: Generation | None = None
+        self._upkeep = Upkeep(
+            files=files,
+            clock=clock,
+            chance=chance,
+            errands=errands,
+            folder=folder,
+            stream_id=stream_id,
+            contents=contents,
+            writer=writer,
+            state=state,
+            bounds=bounds,
+            known_ids=known_ids,
+        )
         self._has_index_work = False
-        self._known_ids = list(known_ids)
         self.damage = damage
-        self.message_id_window_ns = MESSAGE_ID_WINDOW_NS
-        """How long a message id is kept after its message's segment was dropped."""
         self.is_relaxed = False
         """Whether this log's answers wait for the write alone."""
         writer.durable_to = contents.last
@@ -182,6 +177,10 @@ class FileLog:
     def fenced(self) -> str:
         return self._fenced
 
+    def keep_message_ids(self, window_ns: int) -> None:
+        """Say how long a message id is kept after its message's segment was dropped."""
+        self._upkeep.message_id_window_ns = window_ns
+
     # ---- changes
 
     def append(self, entries: Sequence[Entry]) -> int:
@@ -194,7 +193,7 @@ class FileLog:
         self._writer.reserve(size, first)
         for entry in entries:
             self._append(entry)
-        self._written_since_capture += size
+        self._upkeep.note_written(size)
         self._commit.note(self, sync=not self.is_relaxed)
         return first
 
@@ -223,7 +222,7 @@ class FileLog:
         assert count == len(subjects), "room was reserved for all of them"
         self._writer.add(data)
         contents.appended_batch(segment, count=count, time_ns=time_ns, subjects=subjects, size=accounted)
-        self._written_since_capture += len(data)
+        self._upkeep.note_written(len(data))
         self._commit.note(self, sync=not self.is_relaxed)
         return first
 
@@ -353,13 +352,12 @@ class FileLog:
         written = state.hand_over(self._clock.now_ns())
         if written is not None:
             all_writes.append(written)
-            if (wants_sync and sync) or self._dropping:
+            if (wants_sync and sync) or self._upkeep.drops:
                 syncs.append(written[0])
                 state.note_synced()
-        self._drops_flying, self._dropping = self._dropping, []
-        if self._captured is None and self._is_capture_due():
-            self._capture()
-        return Handover(before, all_writes, list(dict.fromkeys(syncs)), self._generation_errand())
+        self._upkeep.at_boundary()
+        facts = Facts(self._created_ns, self._first_at_creation, self._config, self._consumers, self.damage)
+        return Handover(before, all_writes, list(dict.fromkeys(syncs)), self._upkeep.generation_errand(facts))
 
     def on_committed(self) -> None:
         """What was handed over is durable."""
@@ -368,26 +366,14 @@ class FileLog:
         self._writer.durable_to = self._durable.sequence
         self._writer.on_written()
         self._writer.prepare_spare()
-        self._finish_drops()
+        self._upkeep.on_committed()
         self.follow(INDEX_BUDGET_NS)
 
     def on_followed(self, error: OSError | None) -> None:
         """The next generation of the state log is on disk, or could not be written."""
-        generation, self._next_generation = self._next_generation, None
-        if error is not None or generation is None:
-            name = state_name(self._state.generation.number + 1)
-            if self._files.status(f"{self._folder}/{name}") is not None:
-                # It has its name, durably or not: a start may take it for the newest, so the old one is not continued.
-                self.fence(f"{name}: {error.strerror if error is not None else 'not written'}")
-            else:
-                self._state.postpone_generation()
-            return
-        before = self._state.generation
-        self._state.switch(generation)
-        self._files.close(before.handle)
-        self._errands.run(
-            partial(_remove_old_generation, self._files, self._folder, generation.number), _ignore
-        )
+        reason = self._upkeep.on_followed(error)
+        if reason:
+            self.fence(reason)
 
     def fence(self, reason: str) -> None:
         """Write nothing any more."""
@@ -400,8 +386,9 @@ class FileLog:
         A checkpoint that waits for the index makes it write however little it has.
         """
         index = self._contents.index
-        self._has_index_work = index.advance(self._durable, budget_ns, urge=self._captured is not None)
-        self._write_checkpoint()
+        self._has_index_work = index.advance(self._durable, budget_ns, urge=self._upkeep.has_captured)
+        if not self._fenced and self._upkeep.write_checkpoint():
+            self._commit.note(self, sync=False)
         return self._has_index_work
 
     @property
@@ -428,13 +415,14 @@ class FileLog:
         """All is durable: add the close marks, for one more commit."""
         if self._fenced or not self._is_touched:
             return
-        contents, segment = self._contents, self._writer.current
+        contents = self._contents
         self._writer.mark(RecordType.CLOSE, contents.last)
-        operations = [] if self._captured is None else self._captured.operations
-        self._captured = None
-        operations += capture(contents, change=self._state.change, batch=self._writer.batch).operations
+        segment = contents.segments.all[-1] if contents.segments.all else None
         name, used = ("", 0) if segment is None else (segment.name, segment.used)
-        self._state.add([*operations, ["close", name, used, contents.last]], sync=True)
+        operations = [*self._upkeep.closing_operations(), ["close", name, used, contents.last]]
+        # Without room for them this is an unclean stop, which the next start sees through.
+        with contextlib.suppress(StorageError):
+            self._state.add(operations, sync=True)
         self._commit.note(self, sync=True)
 
     def close(self) -> None:
@@ -449,7 +437,7 @@ class FileLog:
         """Tell the index everything anew."""
         contents = self._contents
         contents.index.rebuild()
-        contents.tell_all(self._known_ids)
+        contents.tell_all(self._upkeep.known_ids)
         contents.index.mark(Position(contents.last, self._state.change))
 
     # ---- private
@@ -473,7 +461,7 @@ class FileLog:
         if ranges:
             change = self._record([["remove", contents.last, pack_ranges(ranges), secure]], sync=True)
             removed = contents.remove_ranges(ranges, change)
-            self._removed_since_capture += removed
+            self._upkeep.note_removed(removed)
         else:
             removed = 0
         if ahead > contents.last:
@@ -524,7 +512,7 @@ class FileLog:
         if extras.first_sequence or extras.evicted:
             before = contents.messages
             contents.apply(sequence, extras)
-            self._removed_since_capture += before - contents.messages
+            self._upkeep.note_removed(before - contents.messages)
             self._note_lost()
 
     def _made_explicit(self, entry: Entry, sequence: int) -> Effect:
@@ -558,15 +546,10 @@ class FileLog:
     def _on_corrupt(self, where: Place) -> None:
         contents = self._contents
         sequence = contents.segments.sequence(*where)
-        change = self._state.change + 1
-        if not self._fenced:
-            # As a removal too, so that a replay takes it out again.
-            change = self._record(
-                [["remove", contents.last, pack_ranges([(sequence, sequence)]), False]], sync=False
-            )
-        self._head = None
+        # As a removal too, so that a replay takes it out again.
+        self._record_finding([["remove", contents.last, pack_ranges([(sequence, sequence)]), False]])
         if contents.segments.find(sequence) is not None:
-            contents.lose(where, change)
+            contents.lose(where, self._state.change)
         self._note_lost()
 
     def _note_lost(self) -> None:
@@ -577,101 +560,14 @@ class FileLog:
         lost = [Lost(first, last, certain=True) for first, last in merged(contents.newly_lost)]
         contents.newly_lost.clear()
         contents.lost += lost
+        self._record_finding([["lost", *each] for each in lost])
+
+    def _record_finding(self, operations: list[Operation]) -> None:
+        """Note what a read found out; where that cannot be noted, the next one finds it again."""
         self._head = None
         if not self._fenced:
-            self._record([["lost", *each] for each in lost], sync=False)
-
-    def _is_capture_due(self) -> bool:
-        if self._contents.last == self._captured_at[0] and not self._removed_since_capture:
-            return False
-        changed = self._contents.last - self._captured_at[0] + self._removed_since_capture
-        return (
-            changed >= self._bounds.checkpoint_count
-            or self._written_since_capture >= self._bounds.checkpoint_size
-        )
-
-    def _capture(self) -> None:
-        """Keep what holds at this boundary; the tail and the operations were just handed over."""
-        contents = self._contents
-        self._captured = capture(contents, change=self._state.change, batch=self._writer.batch)
-        self._captured_at = (contents.last, self._state.change)
-        self._removed_since_capture = self._written_since_capture = 0
-
-    def _write_checkpoint(self) -> None:
-        captured = self._captured
-        if captured is None or self._fenced:
-            return
-        reached = self._contents.index.replay_from
-        if captured.checkpoint.sequence > reached.sequence or captured.checkpoint.change > reached.change:
-            # A start would have to tell the index what lies before the checkpoint: all of it, from the beginning.
-            return
-        dead = captured.dead
-        operations: list[Operation] = list(captured.operations)
-        for segment in dead:
-            ids = self._ids_worth_keeping(segment)
-            if ids:
-                self._known_ids += ids
-                operations.append(["ids", [list(each) for each in ids]])
-            operations.append(["drop", segment.name])
-        try:
-            # Nobody's answer waits for it; a cycle that drops segments syncs the state log all the same.
-            self._state.add(operations, sync=False)
-        except StorageError:
-            # No room: it is kept, and the next cycle tries again.
-            return
-        self._captured = None
-        self._commit.note(self, sync=False)
-        for segment in dead:
-            self._contents.segments.discard(segment)
-            self._dropping.append(segment.path)
-
-    def _finish_drops(self) -> None:
-        """Unlink what the state log durably says is dropped."""
-        doomed, self._drops_flying = self._drops_flying, []
-        for path in doomed:
-            self._errands.run(partial(_unlink_segment, self._files, path), _ignore)
-
-    def _ids_worth_keeping(self, segment: Segment) -> list[tuple[bytes, int, int]]:
-        since_ns = self._clock.now_ns() - self.message_id_window_ns
-        self._known_ids = [each for each in self._known_ids if each[2] >= since_ns]
-        if segment.id_time_ns < since_ns:
-            return []
-        return [each for each in self._contents.segments.message_ids(segment) if each[2] >= since_ns]
-
-    def _generation_errand(self) -> Errand | None:
-        if not self._state.wants_generation or self._captured is not None:
-            return None
-        contents = self._contents
-        records = snapshot_records(
-            contents,
-            stream={
-                "created_ns": self._created_ns,
-                "id": f"{self._stream_id:016x}",
-                "first": self._first_at_creation,
-            },
-            config=self._config,
-            consumers=self._consumers,
-            ids=self._known_ids,
-            damage=self.damage,
-            change=self._state.change,
-            batch=self._writer.batch,
-        )
-        header = FileHeader(
-            FileKind.STATE,
-            fresh_salt(self._chance),
-            self._stream_id,
-            self._state.generation.number + 1,
-            self._clock.now_ns(),
-            0,
-        )
-        change = self._state.change
-
-        def write() -> None:
-            self._next_generation = write_generation(
-                self._files, self._folder, header, records, change=change
-            )
-
-        return write
+            with contextlib.suppress(StorageError):
+                self._record(operations, sync=False)
 
 
 def merged_ranges(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -683,19 +579,3 @@ def merged_ranges(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
         else:
             result.append((first, last))
     return result
-
-
-def _remove_old_generation(files: Files, folder: str, newest: int) -> None:
-    path = f"{folder}/{state_name(newest - 2)}"
-    if newest > 2 and files.status(path) is not None:
-        files.unlink(path)
-
-
-def _unlink_segment(files: Files, path: str) -> None:
-    for each in (path, f"{path}.side"):
-        if files.status(each) is not None:
-            files.unlink(each)
-
-
-def _ignore(_: OSError | None) -> None:
-    """What was not removed now is removed at the next start."""
