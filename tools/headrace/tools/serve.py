@@ -10,6 +10,7 @@ duck mode, SIGUSR1 opens the log file anew. SIGHUP would reload the configuratio
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -133,11 +134,26 @@ def _serve(program: str, flags: Flags) -> int:
         with_time=options.log_time,
         in_utc=options.log_utc,
     )
+    _raise_open_files_limit()
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             return runner.run(_run(program, options, log, wish.digest))
     finally:
         close_log(log)
+
+
+def _raise_open_files_limit() -> None:
+    """Take as many open files as the system allows: each connection is one, each stream two."""
+    try:
+        import resource  # noqa: PLC0415  (not everywhere)
+    except ImportError:  # Windows
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == hard:
+        return
+    # Where the system refuses, what it gave is what there is.
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _loop_factory() -> LoopFactory:
