@@ -440,3 +440,22 @@ async def nats_py_confirms_naks_and_terms(lab: Lab) -> None:
     except nats.errors.TimeoutError:
         lab.note("then", "nothing")
     await lab.consumer_state("S", "worker")
+
+
+@scenario()
+async def a_one_shot_that_acks_stall_ends_at_the_next_check(lab: Lab) -> None:
+    await filled(lab, 4)
+    await lab.consumer("S", "C", max_ack_pending=2)
+    client = await puller(lab)
+    pull(client, '{"batch":9,"expires":1900000000,"idle_heartbeat":100000000,"no_wait":true}')
+    lab.note("at its heartbeat", await client.frames(3))
+    await lab.consumer_state("S", "C")
+    await lab.consumer("S", "D", max_ack_pending=2)
+    pull(client, '{"batch":9,"expires":300000000,"no_wait":true}', consumer="D")
+    lab.note("at its end", await client.frames(3))
+    await lab.consumer("S", "E", max_ack_pending=2)
+    pull(client, '{"batch":9,"expires":3000000000,"no_wait":true}', consumer="E")
+    lab.note("served", await client.frames(2))
+    client.send(b"SUB other 2\r\n")
+    pull(client, '{"batch":1,"expires":200000000}', consumer="E", reply="other")
+    lab.note("at the end of another", await client.frames(2))

@@ -217,6 +217,31 @@ def test_a_heartbeat_comes_after_each_silence_and_a_message_restarts_it() -> Non
     assert waiting.next_deadline_ns() == 5 * S
 
 
+def test_a_one_shot_that_got_messages_ends_when_any_request_is_due() -> None:
+    stalled = PullOptions(batch=9, no_wait=True, expires_ns=9 * S)
+    waiting = pulls((b"a", stalled), (b"b", PullOptions(expires_ns=9 * S, idle_heartbeat_ns=S)))
+    serve(waiting)
+    waiting.on_time(S - 1, lambda: b"beat")
+    assert waiting.answers == []
+    waiting.on_time(S, lambda: b"beat")
+    assert waiting.answers == [(b"b", b"beat"), (b"a", status.NO_MESSAGES)]
+
+
+def test_a_one_shot_that_got_messages_ends_instead_of_a_heartbeat() -> None:
+    options = PullOptions(batch=9, no_wait=True, expires_ns=9 * S, idle_heartbeat_ns=S)
+    waiting = pulls((b"a", options), (b"b", options))
+    serve(waiting)
+    waiting.on_time(S, lambda: b"beat")
+    assert waiting.answers == [(b"b", b"beat"), (b"a", status.NO_MESSAGES)]
+
+
+def test_a_one_shot_that_got_messages_may_expire_as_others_do() -> None:
+    waiting = pulls((b"a", PullOptions(batch=9, no_wait=True, expires_ns=S)))
+    serve(waiting)
+    waiting.on_time(S, lambda: b"beat")
+    assert waiting.answers[0][1].startswith(b"NATS/1.0 408 Request Timeout")
+
+
 def test_a_request_that_cannot_take_a_message_lets_the_next_one() -> None:
     waiting = pulls((b"a", PullOptions()), (b"b", PullOptions()))
     waiting.rotate()

@@ -289,12 +289,20 @@ class WaitingPulls:
         return self._wake_ns or None
 
     def on_time(self, now_ns: int, heartbeat: Callable[[], bytes]) -> None:
-        """End what expired and send the heartbeats that are due; `heartbeat` gives their header block."""
+        """End what expired and send the heartbeats that are due; `heartbeat` gives their header block.
+
+        When one request is due all are looked at, and one that got messages and does not want to wait for more
+        ends: it was not served out, so acks are what is missing.
+        """
         kept: deque[PullRequest] = deque()
+        is_check = any(_is_due(request, now_ns) for request in self._waiting)
         self._wake_ns = 0
         for request in self._waiting:
             if request.expires_ns and request.expires_ns <= now_ns:
                 self._answer_with_pending(request, status.REQUEST_TIMEOUT)
+                continue
+            if is_check and request.no_wait and request.delivered:
+                self.answers.append((request.reply, status.NO_MESSAGES))
                 continue
             if request.heartbeat_ns and request.heartbeat_due_ns <= now_ns:
                 self.answers.append((request.reply, heartbeat()))
@@ -326,6 +334,10 @@ class WaitingPulls:
         self.answers.append(
             (request.reply, status.with_pending(text, request.remaining, request.remaining_size))
         )
+
+
+def _is_due(request: PullRequest, now_ns: int) -> bool:
+    return 0 < request.expires_ns <= now_ns or 0 < request.heartbeat_due_ns <= now_ns
 
 
 def _is_one_shot(request: PullRequest) -> bool:
