@@ -228,3 +228,15 @@ async def nats_py_publishes_with_its_jetstream_context(lab: Lab) -> None:
     info = await jetstream.stream_info("S")
     lab.note("info", [info.config.subjects, info.state.messages, info.state.last_seq])
     await lab.refused("missing", jetstream.stream_info("T"))
+
+
+@scenario()
+async def a_rollup_on_a_pattern_removes_what_it_matches(lab: Lab) -> None:
+    await lab.stream("S", "s.>", allow_rollup_hdrs=True)
+    for subject in ("s.a", "s.b", "s.a.b", "s.*", "s.c"):
+        await lab.store(subject, "old")
+    await lab.store("s.*", "new", Nats_Rollup="sub")
+    await lab.state("S", deleted_details=True)
+    await lab.store("s.d", "again")
+    await lab.store("s.>", "all", Nats_Rollup="sub")
+    await lab.state("S", deleted_details=True)

@@ -223,6 +223,24 @@ def test_a_rollup_of_the_subject_removes_its_earlier_messages(world: World) -> N
     assert [sequence for sequence, _, _ in world.messages()] == [2, 4]
 
 
+def test_a_rollup_on_a_pattern_removes_what_the_pattern_matches(world: World) -> None:
+    world.create(allow_rollup_hdrs=True)
+    for subject in ("s.a", "s.a.b", "s.b", "s.*"):
+        world.publish(subject)
+    world.send("s.c")
+    world.publish("s.*", Nats_Rollup="sub")
+    assert [(sequence, subject) for sequence, subject, _ in world.messages()] == [(2, "s.a.b"), (6, "s.*")]
+
+
+def test_a_rollup_on_a_pattern_removes_what_came_in_the_same_batch(world: World) -> None:
+    world.create(allow_rollup_hdrs=True)
+    world.queue("s.a")
+    world.queue("s.b.c")
+    world.queue("s.*", Nats_Rollup="sub")
+    world.bus.turn()
+    assert [sequence for sequence, _, _ in world.messages()] == [2, 3]
+
+
 def test_a_rollup_of_all_removes_every_earlier_message(world: World) -> None:
     world.create(allow_rollup_hdrs=True)
     for _ in range(3):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from headrace.core.base.clock import NS_PER_S
 from headrace.core.base.message import Message
-from headrace.core.subject import is_valid
+from headrace.core.subject import has_wildcard, is_valid
 from headrace.jetstream import error_table
 from headrace.jetstream.errors import ApiError
 from headrace.jetstream.filters import SubjectFilter
@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 
 FILE_MESSAGE_SIZE_MAX: Final = 32 * 1024 * 1024
 HEADERS_SIZE_MAX: Final = 65535
+SCAN_MESSAGES_MAX: Final = 4096
+SCAN_SIZE_MAX: Final = 8 * 1024 * 1024
+"""How much of a stream is read at once to find what a pattern means."""
+
 FAST_BATCH_REPLY: Final = b".$FI"
 """How the reply subject of a fast-ingest batch ends."""
 
@@ -223,16 +227,17 @@ class Intake:
         self._stream.account.check_resources(self._pending_size, in_memory=self._config.in_memory)
         effect, previous, freed_size = NO_EFFECT, 0, 0
         if self._config.max_msgs_per_subject > 0 or rollup == b"sub":
-            if subject in self._subjects:
+            if subject in self._subjects or (rollup and has_wildcard(subject)):
                 self._flush()
             effect, previous, freed_size = self._subject_effect(subject, rollup)
         if self._config.discard == "new":
             self._check_discard_new(size, freed_size)
         if rollup == b"all":
             effect = Effect(all_before=True)
-        for evicted in effect.evicted:
-            self._evicted[evicted] = subject
-            self._messages -= 1
+        if not rollup:  # what is rolled up goes after the limits were looked at
+            for evicted in effect.evicted:
+                self._evicted[evicted] = subject
+                self._messages -= 1
         self._size += size - freed_size
         self._messages += 1
         sequence = self._next_sequence
@@ -252,6 +257,8 @@ class Intake:
     def _subject_effect(self, subject: bytes, rollup: bytes) -> tuple[Effect, int, int]:
         """Say which older messages of the subject go; give the effect, the subject's last sequence, the bytes freed."""
         state = self._log.subject(subject)
+        if rollup == b"sub" and has_wildcard(subject):
+            return Effect(evicted=self._matching(subject)), 0 if state is None else state.last_sequence, 0
         if state is None:
             return NO_EFFECT, 0, 0
         if rollup:
@@ -262,6 +269,17 @@ class Intake:
             raise _store_failed("maximum messages per subject exceeded")
         oldest = state.first_sequence
         return Effect(evicted=(oldest,)), state.last_sequence, self._log.size_of(oldest)
+
+    def _matching(self, pattern: bytes) -> tuple[int, ...]:
+        """Give the messages that a stored subject means when it is read as a filter."""
+        match = SubjectFilter((pattern,))
+        found: list[int] = []
+        start, stop = self._log.head.first_sequence, self._log.head.last_sequence
+        while start <= stop:
+            scan = self._log.scan(start, stop, match, messages_max=SCAN_MESSAGES_MAX, size_max=SCAN_SIZE_MAX)
+            found += [view.sequence for view in scan.views]
+            start = scan.next_sequence
+        return tuple(found)
 
     def _check_discard_new(self, size: int, freed_size: int) -> None:
         """Refuse what does not fit; what takes an older message's place needs no place of its own."""
