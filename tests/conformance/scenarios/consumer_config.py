@@ -244,3 +244,38 @@ async def a_consumer_starts_where_it_is_told(lab: Lab) -> None:
         while not frames or frames[-1][0] == "MSG":
             frames.append(await client.frame())
         lab.note("delivered", frames)
+
+
+@scenario()
+async def creating_what_is_there_depends_on_its_kind(lab: Lab) -> None:
+    await filled(lab)
+    for name, config in (
+        ("E", {"ack_policy": "explicit"}),
+        ("F", {"name": "F", "ack_policy": "explicit"}),
+        ("D", {"durable_name": "D", "ack_policy": "explicit"}),
+    ):
+        for action in ("create", "create", "", "update"):
+            body: dict[str, object] = {"stream_name": "S", "config": config}
+            if action:
+                body["action"] = action
+            answer = await lab.ask(f"CONSUMER.CREATE.S.{name}", body)
+            lab.note(f"{name} {action}", answer.get("error"))
+    for action in ("create", "create"):
+        created: dict[str, object] = {"stream_name": "S", "config": {"name": "N"}, "action": action}
+        lab.note(f"N {action}", (await lab.ask("CONSUMER.CREATE.S", created)).get("error"))
+
+
+@scenario()
+async def a_long_name_is_refused_by_the_form_of_the_request(lab: Lab) -> None:
+    await filled(lab)
+    name = "x" * 256
+    for subject, config in (
+        ("CONSUMER.CREATE.S", {"name": name}),
+        (f"CONSUMER.CREATE.S.{name}", {}),
+        (f"CONSUMER.CREATE.S.{name}", {"name": name}),
+        (f"CONSUMER.CREATE.S.{name}", {"durable_name": name}),
+        (f"CONSUMER.CREATE.S.{name}.s.a", {"filter_subject": "s.a"}),
+        (f"CONSUMER.CREATE.S.{name}.s.a", {"name": name, "filter_subject": "s.a"}),
+        (f"CONSUMER.DURABLE.CREATE.S.{name}", {"durable_name": name}),
+    ):
+        lab.note(subject, (await lab.ask(subject, {"stream_name": "S", "config": config})).get("error"))

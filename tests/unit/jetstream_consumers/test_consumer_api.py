@@ -75,7 +75,9 @@ def test_the_name_in_the_subject_wins_over_the_one_in_the_configuration(world: C
         ("CREATE.S.a/b", {}, (10127, "Consumer name can not contain path separators")),
         ("CREATE.S", {"name": "a/b"}, (10127, "Consumer name can not contain path separators")),
         ("CREATE.S", {"name": "x.x"}, (10052, "consumer name can not contain '.', '*', '>', '\\', '/'")),
-        ("CREATE.S", {"name": "x" * 256}, (10102, "consumer name is too long, maximum allowed is 255")),
+        ("CREATE.S", {"name": "x" * 256}, (10012, "error creating store for consumer")),
+        ("CREATE.S." + "x" * 256, {}, (10012, "error creating store for consumer")),
+        ("CREATE.S." + "x" * 256, {"durable_name": "x" * 256}, (10102, "consumer name is too long, maximum allowed is 255")),
         ("CREATE.S", {"num_replicas": 3}, (10074, "replicas > 1 not supported in non-clustered mode")),
         ("CREATE.S", {"num_replicas": -1}, (10133, "replicas count cannot be negative")),
         ("CREATE.S", {"ack_policy": "foo"}, (10025, 'invalid JSON: can not unmarshal "\\"foo\\""')),
@@ -176,6 +178,14 @@ def test_an_action_says_what_must_not_be(world: ConsumerWorld) -> None:
         "consumer already exists",
     )
     assert world.ask("CONSUMER.CREATE.S.C", body | {"action": "update"})["config"]["max_deliver"] == 7
+
+
+def test_an_ephemeral_that_is_there_cannot_be_created_again(world: ConsumerWorld) -> None:
+    world.create()
+    body = {"stream_name": "S", "config": {"ack_policy": "explicit"}, "action": "create"}
+    assert "error" not in world.ask("CONSUMER.CREATE.S.C", body)
+    assert world.refusal("CONSUMER.CREATE.S.C", body) == (10148, "consumer already exists")
+    assert "error" not in world.ask("CONSUMER.CREATE.S.C", body | {"action": "update"})
 
 
 @pytest.mark.parametrize(

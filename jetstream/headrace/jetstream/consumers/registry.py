@@ -31,6 +31,8 @@ from headrace.storage.interface import ConsumerRecord, StorageError
 NAME_SIZE: Final = 8
 """Characters of a name that the server makes up."""
 
+_NO_STORE: Final = "error creating store for consumer"
+
 
 class Consumers:
     """Makes, changes and ends the consumers of all streams."""
@@ -62,6 +64,9 @@ class Consumers:
         self._check_count(stream)
         if stream.config.retention == "workqueue" and not full.direct:
             rules.check_workqueue(full, [each.config for each in consumers_of(stream)], is_new=True)
+        if len(name.encode()) > rules.NAME_SIZE_MAX:
+            # Only a durable name is measured before; on the reference this is the operating system's refusal.
+            raise ApiError(error_table.CONSUMER_CREATE, err=_NO_STORE)
         return self._make(stream, name or self._free_name(stream), full)
 
     def remove(self, consumer: Consumer) -> None:
@@ -123,10 +128,11 @@ class Consumers:
         old = consumer.config
         kept = config.replaced(pause_until=old.pause_until, name=old.name)
         wanted = kept.replaced(metadata=levels.own_metadata(kept.metadata, rules.level(kept)))
-        if rules.same(old, wanted):
-            return consumer
-        if action == "create":
+        is_same = rules.same(old, wanted)
+        if action == "create" and not (is_same and old.is_durable):
             raise ApiError(error_table.CONSUMER_ALREADY_EXISTS)
+        if is_same:
+            return consumer
         if stream.config.retention == "workqueue":
             others = [each.config for each in consumers_of(stream) if each is not consumer]
             rules.check_workqueue(wanted, others, is_new=False)

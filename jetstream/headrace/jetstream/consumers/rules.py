@@ -236,9 +236,9 @@ def _check_pedantic(config: ConsumerConfig, surroundings: Surroundings) -> None:
 
 
 def _check_names(config: ConsumerConfig) -> None:
+    if len(config.durable_name.encode()) > NAME_SIZE_MAX:
+        raise ApiError(error_table.CONSUMER_NAME_TOO_LONG, max=NAME_SIZE_MAX)
     for name, words in ((config.durable_name, "durable name"), (config.name, "name")):
-        if len(name.encode()) > NAME_SIZE_MAX:
-            raise ApiError(error_table.CONSUMER_NAME_TOO_LONG, max=NAME_SIZE_MAX)
         if _NAME_REFUSED.intersection(name):
             raise _invalid(f"consumer {words} can not contain '.', '*', '>', '\\', '/'")
 
