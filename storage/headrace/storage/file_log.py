@@ -109,6 +109,7 @@ class FileLog:
         self._fenced = ""
         self._is_touched = False
         self._head: Head | None = None
+        self._first_time = (0, 0)  # a sequence and its message's time
         self._durable = Position(contents.last, state.change)
         self._flying = self._durable
         self._upkeep = Upkeep(
@@ -160,7 +161,7 @@ class FileLog:
                 messages=count,
                 size=contents.size,
                 first_sequence=first if last else 0,
-                first_time_ns=self._reads.time_of(first) if count else 0,
+                first_time_ns=self._time_of_first(first) if count else 0,
                 last_sequence=last,
                 last_time_ns=contents.last_time_ns,
                 subject_count=self._reads.subject_count(),
@@ -441,6 +442,12 @@ class FileLog:
         contents.index.mark(Position(contents.last, self._state.change))
 
     # ---- private
+
+    def _time_of_first(self, first: int) -> int:
+        """Give the first message's time; it is on disk, and most appends leave the first message what it was."""
+        if self._first_time[0] != first:
+            self._first_time = (first, self._reads.time_of(first))
+        return self._first_time[1]
 
     def _begin_change(self) -> None:
         if self._fenced:

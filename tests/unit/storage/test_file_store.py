@@ -24,6 +24,7 @@ from headrace.storage.interface import (
     StoreUnusable,
     StreamLog,
 )
+from headrace.storage.log_reads import LogReads
 from headrace.storage.memory_log import MemoryLog
 from headrace.storage.record import SEQUENCE_MAX
 from headrace.storage.store import StoreOptions, open_store
@@ -336,6 +337,29 @@ def test_a_purge_ahead_uses_up_sequences(disk: Any) -> None:
         head = log.head
         assert (head.messages, head.size, head.first_sequence, head.last_sequence) == (0, 0, 100, 99)
     assert log.append([disk.entry()]) == 100
+
+
+def test_the_first_time_is_read_again_only_when_another_message_is_first(
+    disk: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = disk.log()
+    log.append([disk.entry()])
+    reads: list[int] = []
+    read = LogReads.time_of
+
+    def counted(self: LogReads, sequence: int) -> int:
+        reads.append(sequence)
+        return read(self, sequence)
+
+    monkeypatch.setattr(LogReads, "time_of", counted)
+    first_ns = log.head.first_time_ns
+    disk.idle()
+    for _ in range(3):
+        log.append([disk.entry()])
+        assert log.head.first_time_ns == first_ns
+    log.remove([(1, 1)])
+    assert log.head.first_time_ns > first_ns
+    assert reads == [1, 2]
 
 
 def test_a_first_sequence_given_at_creation_counts(disk: Any) -> None:
