@@ -60,6 +60,7 @@ def tell(result: "Result") -> None:
             ("delivered", f"{len(ledger.delivered):,}"),
             ("redelivered before they were confirmed", f"{ledger.redelivery_count:,}"),
             ("confirmed", f"{len(ledger.confirmed):,}"),
+            ("acks whose confirmation was lost with a kill", f"{result.orders - len(ledger.confirmed):,}"),
             ("lost", f"{len(ledger.lost):,}"),
             ("confirmed ones that came again", f"{len(ledger.confirmed_again):,}"),
             ("slowest restart", f"{result.slowest_restart_s * 1000:.0f} ms"),

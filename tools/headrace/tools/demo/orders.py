@@ -32,6 +32,9 @@ STALL_TIMEOUT_S: Final = 60.0
 """How long nothing may happen before the demo gives up and counts."""
 
 POLL_S: Final = 0.02
+QUIET_S: Final = 2.5
+"""How long nothing happens before the server is asked whether all is done; longer than a confirmation may take."""
+
 SHOWN_MAX: Final = 20
 ACK_WAIT_S: Final = 5.0
 LINE_SIZE_MAX: Final = 1024 * 1024
@@ -184,15 +187,35 @@ class Demo:
 
     async def _until_done(self, publisher: asyncio.subprocess.Process) -> None:
         with self._progress() as (progress, task):
-            while publisher.returncode is None or self._ledger.acknowledged - self._ledger.confirmed:
-                if time.monotonic() - self._changed_at > STALL_TIMEOUT_S:
+            while publisher.returncode is None or not await self._is_worked_off():
+                if self._quiet_s() > STALL_TIMEOUT_S:
                     return
                 progress.update(task, completed=len(self._ledger.confirmed))
                 await asyncio.sleep(POLL_S)
             progress.update(task, completed=len(self._ledger.confirmed))
 
+    async def _is_worked_off(self) -> bool:
+        """Tell whether nothing is left to deliver or to confirm.
+
+        An ack that the server took while its answer was lost with a kill leaves an order unconfirmed for ever; so when
+        all is quiet the server is asked.
+        """
+        if not self._ledger.acknowledged - self._ledger.confirmed:
+            return True
+        if self._quiet_s() < QUIET_S:
+            return False
+        client = await nats.connect(self._server.url)
+        try:
+            consumer = await client.jetstream().consumer_info(STREAM, DURABLE)
+        finally:
+            await client.close()
+        return consumer.num_pending == 0 and consumer.num_ack_pending == 0
+
+    def _quiet_s(self) -> float:
+        return time.monotonic() - self._changed_at
+
     def _check_progress(self) -> None:
-        if time.monotonic() - self._changed_at > STALL_TIMEOUT_S:
+        if self._quiet_s() > STALL_TIMEOUT_S:
             raise CommandFailed(
                 f"nothing happened for {STALL_TIMEOUT_S:g} s: {len(self._ledger.acknowledged):,} acknowledged, "
                 f"{len(self._ledger.confirmed):,} confirmed; the store is {self._store_dir}"
