@@ -209,7 +209,7 @@ class Demo:
             consumer = await client.jetstream().consumer_info(STREAM, DURABLE)
         finally:
             await client.close()
-        return consumer.num_pending == 0 and consumer.num_ack_pending == 0
+        return (consumer.num_pending, consumer.num_ack_pending) == (0, 0)
 
     def _quiet_s(self) -> float:
         return time.monotonic() - self._changed_at
