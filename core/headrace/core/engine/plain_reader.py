@@ -271,6 +271,10 @@ class Reader:
         if connection.verbose:
             delivery.write(connection, b"+OK\r\n")
         route = scope.table.route(publish.subject)
+        if route.only_box is not None and not publish.header_size:  # acks, most of them
+            payload = body[len(publish.tail) : -2]
+            delivery.gather_bare(route.only_box, connection, publish.subject, reply, payload)
+            return
         took = delivery.spread(connection, route, reply, publish.header_size, publish.total_size, body)
         if delivery.expired:
             self._subscriptions.expire()

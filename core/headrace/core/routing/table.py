@@ -1,16 +1,18 @@
 """One account's routes: every entry by its pattern, and the answers that were worked out lately.
 
 A `Route` is the answer for one literal subject. It is valid while `is_live`; whoever keeps one looks at that before
-each use. Three memories make answers cheap:
+each use. Four memories make answers cheap:
 
 - `_routes`: routes of subjects that were seen at least twice. A literal SUB or UNSUB drops only its own subject's; a
   wildcard one drops all.
 - `_parents`: the wildcard entries for "anything below this prefix", where the last token decides nothing. Replies to
   inboxes (`_INBOX.x.1`, `_INBOX.x.2`, ...) never come twice: their route is made from this, used once and forgotten,
   so that they don't push out those that stay.
+- `_prefixes`: the same for sinks on patterns that end in several `*`, as those of acks do: the wildcard entries
+  of every subject with this beginning and so many tokens more.
 - `_seen`: subjects seen once, so that the second time is known.
 
-All three are bounded, and emptied when full: what is in use comes back at once.
+All are bounded, and emptied when full: what is in use comes back at once.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,13 +20,16 @@ from typing import Final
 
 from headrace.core.routing.entries import Entry, SinkBox, SinkEntry, Subscription, Target
 from headrace.core.routing.trie import Trie
-from headrace.core.subject import has_empty_token, has_wildcard
+from headrace.core.subject import ANY_TOKEN, has_empty_token, has_wildcard, tokens
 
 ROUTES_MAX: Final = 16_384
 TARGETS_MAX: Final = 200_000
 """Targets in all remembered routes: what bounds memory where thousands subscribe to everything."""
 PARENTS_MAX: Final = 16_384
 SEEN_MAX: Final = 16_384
+PREFIXES_MAX: Final = 16_384
+TAILS_MAX: Final = 4
+"""Lengths of `*.*...` at the end of sinks' patterns that are remembered as such: each costs a look."""
 
 MayReceive = Callable[[Subscription, bytes], bool]
 Member = Target | SinkBox
@@ -56,6 +61,13 @@ class Route:
                 if not only.is_filtered or may_receive(only, subject):
                     self.targets = (Target(only, subject),)
                 return
+        if len(entries) == 1 and isinstance(entries[0], SinkEntry) and not entries[0].queue:  # acks
+            only_sink = entries[0]
+            self.boxes = (only_sink.box,)
+            if only_sink.answers is None or only_sink.answers(subject):
+                self.is_answered = True
+                self.only_box = only_sink.box
+            return
         if entries:
             self._sort_in(entries, may_receive)
 
@@ -104,6 +116,8 @@ class RouteTable:
         self._routes: dict[bytes, Route] = {}
         self._target_count = 0
         self._parents: dict[bytes, tuple[Entry, ...]] = {}
+        self._prefixes: dict[tuple[int, bytes], tuple[Entry, ...]] = {}
+        self._tails: set[int] = set()
         self._seen: set[bytes] = set()
         self.subscription_count = 0
         self.generation = 0  # counts the changes that dropped every route
@@ -114,6 +128,10 @@ class RouteTable:
         if has_wildcard(entry.subject):
             self._wildcards.insert(entry.subject, entry)
             self._forget_wildcards()
+            if isinstance(entry, SinkEntry) and len(self._tails) < TAILS_MAX:
+                tail = _tail_length(entry.subject)
+                if tail > 1:
+                    self._tails.add(tail)
         else:
             self._literals.setdefault(entry.subject, {})[entry] = None
             self._forget_literal(entry.subject)
@@ -166,8 +184,12 @@ class RouteTable:
         """
         if has_empty_token(subject):
             return None
-        self._entries(subject)
-        return self._parents.get(subject.rpartition(b".")[0])
+        parent = subject.rpartition(b".")[0]
+        below = self._parents.get(parent) or self._known_by_prefix(subject)
+        if below is None:
+            self._wildcard_entries(subject, parent)
+            below = self._parents.get(parent)
+        return self._known_by_prefix(subject) if below is None else below
 
     def forget_routes(self) -> None:
         """Drop every route that was worked out: a rule behind them has changed."""
@@ -183,19 +205,42 @@ class RouteTable:
         parent = subject.rpartition(b".")[0]
         wild = self._parents.get(parent) if parent else None
         if wild is None:
-            found, is_decided_by_last = self._wildcards.match(subject)
-            found.sort(key=_age)
-            wild = tuple(found)
-            if parent and not is_decided_by_last:
-                if len(self._parents) >= PARENTS_MAX:
-                    self._parents.clear()
-                self._parents[parent] = wild
+            wild = self._wildcard_entries(subject, parent)
         literal = self._literals.get(subject)
         if not literal:
             return wild
         if not wild:
             return list(literal)
         return sorted([*literal, *wild], key=_age)
+
+    def _known_by_prefix(self, subject: bytes) -> tuple[Entry, ...] | None:
+        for tail in self._tails:
+            prefix, *rest = subject.rsplit(b".", tail)
+            if len(rest) == tail:
+                wild = self._prefixes.get((tail, prefix))
+                if wild is not None:
+                    return wild
+        return None
+
+    def _wildcard_entries(self, subject: bytes, parent: bytes) -> tuple[Entry, ...]:
+        """Give the wildcard entries by age, and remember them for the subjects that have the same ones."""
+        known = self._known_by_prefix(subject)
+        if known is not None:
+            return known
+        found, free = self._wildcards.match(subject)
+        found.sort(key=_age)
+        wild = tuple(found)
+        for tail in self._tails:
+            if tail <= free and subject.count(b".") >= tail:
+                if len(self._prefixes) >= PREFIXES_MAX:
+                    self._prefixes.clear()
+                self._prefixes[tail, subject.rsplit(b".", tail)[0]] = wild
+                return wild
+        if parent and free:
+            if len(self._parents) >= PARENTS_MAX:
+                self._parents.clear()
+            self._parents[parent] = wild
+        return wild
 
     def _remember(self, route: Route) -> None:
         count = len(route.targets) + sum(len(members) for _, members in route.groups)
@@ -212,7 +257,17 @@ class RouteTable:
 
     def _forget_wildcards(self) -> None:
         self._parents.clear()
+        self._prefixes.clear()
         self.forget_routes()
+
+
+def _tail_length(pattern: bytes) -> int:
+    """Count the `*` at the end of a pattern."""
+    parts = tokens(pattern)
+    count = 0
+    while count < len(parts) and parts[-1 - count] == ANY_TOKEN:
+        count += 1
+    return count
 
 
 def _age(entry: Entry) -> int:

@@ -91,41 +91,43 @@ class Trie(Generic[E]):
                 del node.children[token]
         return True
 
-    def match(self, subject: bytes) -> tuple[list[E], bool]:
+    def match(self, subject: bytes) -> tuple[list[E], int]:
         """Give the entries whose pattern matches a literal subject without empty tokens, in no certain order.
 
-        The second answer tells whether the last token mattered: if not, every subject that differs from this one
-        in nothing but its last token has the same entries.
+        The second answer tells how many of the last tokens did not matter: every subject with as many tokens that
+        differs from this one in nothing but those has the same entries.
         """
         found: list[E] = []
         parts = tokens(subject)
         last = len(parts) - 1
         level: list[_Node[E]] = [self._root]
-        for token in parts[:last]:
+        decided = 0  # so many of the first tokens mattered
+        for index in range(last):
             following: list[_Node[E]] = []
             for node in level:
                 if node.tails is not None:
                     found += node.tails
-                child = node.children.get(token)
-                if child is not None:
-                    following.append(child)
+                if node.children:
+                    decided = index + 1
+                    child = node.children.get(parts[index])
+                    if child is not None:
+                        following.append(child)
                 if node.any_token is not None:
                     following.append(node.any_token)
             if not following:
-                return found, False
+                return found, last + 1 - decided
             level = following
-        is_decided_by_last = False
         for node in level:
             if node.tails is not None:
                 found += node.tails
             if node.children:
-                is_decided_by_last = True
+                decided = last + 1
                 child = node.children.get(parts[last])
                 if child is not None and child.ending is not None:
                     found += child.ending
             if node.any_token is not None and node.any_token.ending is not None:
                 found += node.any_token.ending
-        return found, is_decided_by_last
+        return found, last + 1 - decided
 
     def __iter__(self) -> Iterator[E]:
         stack = [self._root]
