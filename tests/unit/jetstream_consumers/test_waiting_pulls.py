@@ -268,3 +268,32 @@ def test_a_stopping_server_tells_what_was_left() -> None:
     assert waiting.answers == [
         (b"a", b"NATS/1.0 409 Server Shutdown\r\nNats-Pending-Messages: 4\r\nNats-Pending-Bytes: 0\r\n\r\n")
     ]
+
+
+@pytest.mark.parametrize("count", range(1, 11))
+def test_a_run_for_requests_that_are_alike_counts_as_turns_do(count: int) -> None:
+    requests = [(b"a", PullOptions(batch=batch, expires_ns=9 * S)) for batch in (2, 5, 3)]
+    in_turns, in_a_run = pulls(*requests), pulls(*requests)
+    for _ in range(count):
+        serve(in_turns)
+    in_a_run.served_in_turns(count, 0)
+    ends: list[list[tuple[bytes, bytes]]] = []
+    for waiting in (in_turns, in_a_run):
+        waiting.close(status.SERVER_SHUTDOWN)
+        ends.append(waiting.answers)
+    assert ends[0] == ends[1]
+
+
+@pytest.mark.parametrize(
+    ("other", "alike"),
+    [
+        ((b"a", PullOptions(batch=3)), True),
+        ((b"b", PullOptions()), False),
+        ((b"a", PullOptions(max_bytes=10)), False),
+        ((b"a", PullOptions(expires_ns=S)), False),
+    ],
+)
+def test_requests_are_alike_when_nobody_can_tell_whose_turn_it_was(
+    other: tuple[bytes, PullOptions], alike: bool
+) -> None:
+    assert pulls((b"a", PullOptions()), other).are_alike(S) is alike

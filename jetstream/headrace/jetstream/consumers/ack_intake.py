@@ -13,6 +13,7 @@ from typing import Protocol
 
 from headrace.core.base.message import Batch
 from headrace.jetstream.consumers.acks import (
+    PLAIN_ACKS,
     AckKind,
     AckSubject,
     parse_ack,
@@ -78,14 +79,21 @@ class AckIntake:
     def on_messages(self, batch: Batch) -> None:
         """Take what was said since the last call."""
         now_ns = self._owner.now_ns()
-        had_room = self._state.room > 0
-        floor = self._state.floor_stream
+        state, prefix_size = self._state, self._prefix_size
+        had_room = state.room > 0
+        floor, delivered = state.floor_stream, state.delivered_stream
+        is_simple = not self.sampling and state.rules.ack_policy is not AckPolicy.ALL
         is_settling = False
         settled: list[int] = []
         confirmed: list[bytes] = []
         for message in batch:
-            about = parse_ack_subject(message.subject, self._prefix_size)
-            if about is None or about.stream_sequence > self._state.delivered_stream:
+            about = parse_ack_subject(message.subject, prefix_size)
+            if about is None or about.stream_sequence > delivered:
+                continue
+            if is_simple and not message.reply and message.payload in PLAIN_ACKS:  # what most acks are
+                is_settling = True
+                if state.acked(about.stream_sequence):
+                    settled.append(about.stream_sequence)
                 continue
             kind, argument = parse_ack(message.payload)
             if kind is AckKind.ACK or kind is AckKind.NEXT or kind is AckKind.TERM:
@@ -95,7 +103,7 @@ class AckIntake:
             elif kind is AckKind.NAK:
                 self._on_nak(about, argument, now_ns)
             elif kind is AckKind.PROGRESS:
-                self._state.progressed(about.stream_sequence, now_ns)
+                state.progressed(about.stream_sequence, now_ns)
             if message.reply:
                 if kind is not AckKind.NEXT:
                     confirmed.append(message.reply)
@@ -107,7 +115,7 @@ class AckIntake:
             self._owner.settle(self._ranges(settled, floor))
         if confirmed:
             self._confirm(confirmed)
-        if not had_room or self._state.queue_length:
+        if not had_room or state.queue_length:
             self._owner.wake()
 
     def _settle(self, about: AckSubject, kind: AckKind, argument: bytes, now_ns: int) -> bool:

@@ -174,6 +174,7 @@ class PullOutlet:
     def send(self, views: Sequence[View], replies: Sequence[bytes], now_ns: int) -> int:
         pulls = self._pulls
         sent = blocked = 0
+        are_alike = pulls.are_alike(now_ns)
         while sent < len(views):
             request = pulls.head(now_ns)
             if request is None:
@@ -183,9 +184,9 @@ class PullOutlet:
                 size = message_size(views[sent], replies[sent])
                 if not pulls.fits(request, size):
                     continue
-            # Several requests take turns, so that clients that share the messages get them in order.
-            is_alone = len(pulls) == 1 and not request.has_size_limit
-            end = min(len(views), sent + request.remaining) if is_alone else sent + 1
+            # Several requests take turns, so that clients that share the messages get them in order. Requests that
+            # share a reply subject are one client's, which cannot tell.
+            end = min(len(views), sent + pulls.wanted) if are_alike else sent + 1
             whole = sent == 0 and end == len(views)
             delivered = self._bus.deliver(
                 self._account,
@@ -194,7 +195,10 @@ class PullOutlet:
                 replies if whole else replies[sent:end],
             )
             if delivered.count:
-                pulls.served(request, delivered.count, size, now_ns)
+                if are_alike:
+                    pulls.served_in_turns(delivered.count, now_ns)
+                else:
+                    pulls.served(request, delivered.count, size, now_ns)
                 sent += delivered.count
                 blocked = 0
             elif delivered.outcome is Outcome.NO_ROOM:

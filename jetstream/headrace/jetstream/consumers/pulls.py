@@ -252,6 +252,28 @@ class WaitingPulls:
         elif request.has_size_limit:
             self._answer_with_pending(request, status.BATCH_COMPLETED)
 
+    def are_alike(self, now_ns: int) -> bool:
+        """Tell whether all are answered on one subject, have no limit of bytes, and are in time.
+
+        Then nobody can tell whose turn it was, and messages may be sent in runs.
+        """
+        reply = self._waiting[0].reply if self._waiting else b""
+        return all(
+            request.reply == reply
+            and not request.has_size_limit
+            and (not request.expires_ns or request.expires_ns > now_ns)
+            for request in self._waiting
+        )
+
+    def served_in_turns(self, count: int, now_ns: int) -> None:
+        """Requests that are alike were sent `count` messages together."""
+        while count:
+            waiting = self._waiting
+            rounds = min(count // len(waiting), *(request.remaining for request in waiting))
+            for _ in range(len(waiting) if rounds else count):
+                self.served(waiting[0], rounds or 1, 0, now_ns)
+                count -= rounds or 1
+
     def drop(self, request: PullRequest) -> None:
         """Nobody listens to the head's reply."""
         self._take_head(request)
