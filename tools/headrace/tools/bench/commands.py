@@ -2,7 +2,7 @@
 
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Final, NoReturn
 
 import typer
@@ -97,25 +97,33 @@ def floors_command(
     pairs: Annotated[int, typer.Option(min=1)] = 3,
     seconds: Annotated[float, typer.Option(min=0.1)] = 1.0,
 ) -> None:
-    """Fail where a ratio has fallen below its floor. Floors lie a fifth below the claims, for noisy machines."""
+    """Fail where a ratio has fallen below its floor, twice.
+
+    Floors lie below the claims, for machines are shared: a row that falls is measured once more, with twice the pairs.
+    """
     name = engine or ("compiled" if is_compiled_available() else "plain")
     contest = Contest(_headrace(name), _reference(), pairs, seconds)
-    floors = FLOORS[name]
-    results = _run(contest, [row for floor in floors for row in selected(floor.row)], Console(stderr=True))
     sync_us = sync_latency_us()
     print(f"{name} engine; a sync of this disk takes {sync_us:.0f} us")
-    fallen = 0
-    for floor, (row, comparison) in zip(floors, results, strict=True):
-        holds = comparison.ratio >= floor.floor
-        is_excused = 0 < floor.sync_max_us < sync_us
-        fallen += not holds and not is_excused
-        verdict = "ok" if holds else "slow disk" if is_excused else "FALLEN"
-        print(
-            f"{verdict}: {row.title}: {comparison.ratio:.2f}x of the reference "
-            f"({comparison.ratios[0]:.2f}-{comparison.ratios[-1]:.2f}), floor {floor.floor}x, claim {floor.claim}x"
-        )
+    fallen = [floor for floor in FLOORS[name] if not _holds(contest, floor, sync_us)]
+    if fallen:
+        again = replace(contest, pairs=2 * pairs)
+        fallen = [floor for floor in fallen if not _holds(again, floor, sync_latency_us())]
     if fallen:
         raise typer.Exit(1)
+
+
+def _holds(contest: Contest, floor: Floor, sync_us: float) -> bool:
+    """Measure one row and say how it went; tell whether it holds, or is excused by the disk."""
+    ((row, comparison),) = _run(contest, selected(floor.row), Console(stderr=True))
+    holds = comparison.ratio >= floor.floor
+    is_excused = 0 < floor.sync_max_us < sync_us
+    verdict = "ok" if holds else "slow disk" if is_excused else "FALLEN"
+    print(
+        f"{verdict}: {row.title}: {comparison.ratio:.2f}x of the reference "
+        f"({comparison.ratios[0]:.2f}-{comparison.ratios[-1]:.2f}), floor {floor.floor}x, claim {floor.claim}x"
+    )
+    return holds or is_excused
 
 
 def _run(contest: Contest, rows: list[Row], console: Console) -> list[Result]:
