@@ -81,7 +81,6 @@ class JetStreamOptions:
     sync_interval_ns: int = 0  # used when `sync_always` is off
     strict: bool = True
     max_ack_pending: int = -1
-    index_memory: int = 256 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
