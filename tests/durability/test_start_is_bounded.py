@@ -9,20 +9,25 @@ from pathlib import Path
 import pytest
 
 from headrace.core.base.chance import Chance
-from headrace.core.base.clock import VirtualScheduler
+from headrace.core.base.clock import NS_PER_S, VirtualScheduler
 from headrace.storage.blocks import Blocks
 from headrace.storage.bounds import DEFAULT_BOUNDS
 from headrace.storage.files import RealFiles
+from headrace.storage.interface import Entry
 from headrace.storage.reader import examine
 from headrace.storage.store import STREAMS_FOLDER, StoreOptions, open_store
 from headrace.storage.subject_index import SubjectIndex
 from headrace.storage.untold_index import UntoldIndex
+from property.store_world import BOUNDS as SMALL_BOUNDS
+from property.store_world import World
 
 BOUNDS = replace(DEFAULT_BOUNDS, checkpoint_count=2_000)
 MESSAGES = 60_000
 SUBJECTS = 20_000
 REPLAYED_MAX = 20_000
 """A checkpoint's distance, and what was appended while the index caught up with the last one."""
+
+LIFE_MESSAGES = 15
 
 WRITER = f"""
 import os, sys
@@ -83,3 +88,21 @@ def test_a_start_after_steady_load_does_not_rebuild_the_index(
     assert state is not None
     assert (state.count, state.last_sequence) == (3, 2 * SUBJECTS + 8)
     store.close()
+
+
+def test_many_short_lives_do_not_add_up() -> None:
+    """Each life appends less than a checkpoint's distance; the next start must not replay all of them."""
+    world = World(1)
+    world.create()
+    world.commit()
+    replayed: list[int] = []
+    for life in range(30):
+        (log,) = world.store.logs()
+        log.append([Entry(b"s.%d" % number, b"", b"x", life + 1) for number in range(LIFE_MESSAGES)])
+        world.commit()
+        world.scheduler.advance(NS_PER_S)
+        world.kill()
+        folder = f"{world.path}/{STREAMS_FOLDER}/{log.stream_id:016x}"
+        examined = examine(world.files, Blocks(world.files, size_max=1 << 20), folder, UntoldIndex())
+        replayed.append(len(examined.survey.events))
+    assert max(replayed) <= SMALL_BOUNDS.checkpoint_count + 2 * LIFE_MESSAGES

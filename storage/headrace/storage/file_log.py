@@ -405,8 +405,9 @@ class FileLog:
             self._writer.mark(RecordType.SETTLE, self._contents.last)
             self._commit.note(self, sync=False)
 
-    def note_opened(self, operations: list[Operation]) -> None:
-        """The log was opened after an unclean stop, which found what these operations say."""
+    def note_opened(self, operations: list[Operation], replayed_count: int) -> None:
+        """The log was opened after an unclean stop: what these operations say was found, so much was replayed."""
+        self._upkeep.note_replayed(replayed_count)
         try:
             self._record(operations, sync=True)
         except StorageError as error:

@@ -117,7 +117,7 @@ def recover(shared: Shared, folder: str, stream_id: int) -> FileLog:
     )
     if not is_clean:
         _sync_found(shared.files, segments, survey, state_log)
-        log.note_opened(found)
+        log.note_opened(found, len(survey.events))
     return log
 
 

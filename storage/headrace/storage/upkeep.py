@@ -102,6 +102,10 @@ class Upkeep:
         """So many messages were removed."""
         self._removed_count += count
 
+    def note_replayed(self, count: int) -> None:
+        """A start had to replay so many messages behind the last checkpoint: they count towards the next."""
+        self._captured_last -= count
+
     def at_boundary(self) -> None:
         """Everything was handed over to a cycle: keep what holds now, where a checkpoint is due."""
         self._drops_flying, self._dropping = self._dropping, []
