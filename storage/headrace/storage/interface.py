@@ -281,6 +281,10 @@ class StreamLog(Protocol):
         """Count messages of matching subjects with sequence >= `start`. Cheap from the first sequence on."""
         ...
 
+    def keep_message_ids(self, window_ns: int) -> None:
+        """Say for how long ids are wanted: those of messages whose files go are kept so long, over starts too."""
+        ...
+
     def find_message_id(self, message_id: bytes, since_ns: int) -> int | None:
         """Give the sequence of the newest append with this id at or after `since_ns`, removed since or not."""
         ...

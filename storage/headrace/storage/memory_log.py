@@ -352,6 +352,9 @@ class MemoryLog:
             if sequences.last >= start
         )
 
+    def keep_message_ids(self, window_ns: int) -> None:
+        """Nothing to do: ids do not live in files here, and are forgotten by what is asked for."""
+
     def find_message_id(self, message_id: bytes, since_ns: int) -> int | None:
         return self._message_ids.find(message_id, since_ns)
 

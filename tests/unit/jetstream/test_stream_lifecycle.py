@@ -2,7 +2,9 @@
 
 import pytest
 
+from headrace.core.base.clock import NS_PER_S
 from headrace.core.options import AccountJetStreamOptions
+from headrace.storage.memory_log import MemoryLog
 from unit.jetstream.world import ACCOUNT, World
 
 LONG = "x" * 256
@@ -402,3 +404,14 @@ def test_work_that_fails_is_logged_and_keeps_nobody_else_waiting(world: World) -
     world.bus.turn()
     assert fine.pumped == 2
     assert any("stopped in its work" in line for line in world.log.lines)
+
+
+def test_the_log_is_told_how_long_message_ids_are_wanted(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else ids of dropped segments would be forgotten after the default window, whatever the stream asks for."""
+    windows_ns: list[int] = []
+    monkeypatch.setattr(MemoryLog, "keep_message_ids", lambda _log, window_ns: windows_ns.append(window_ns))
+    world.create("A", subjects=["a.>"], duplicate_window=600 * NS_PER_S)
+    world.ask("STREAM.UPDATE.A", {"name": "A", "subjects": ["a.>"], "duplicate_window": 900 * NS_PER_S})
+    assert windows_ns == [600 * NS_PER_S, 900 * NS_PER_S]

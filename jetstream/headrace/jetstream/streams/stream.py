@@ -44,6 +44,7 @@ class Stream:
         self._direct_captures: list[Registration] = []
         self._publishing = Publishing(self)
         self._expiry = Expiry(self)
+        log.keep_message_ids(config.duplicate_window)
 
     def __repr__(self) -> str:
         return f"Stream({self.account.name!r}, {self.name!r})"
@@ -119,6 +120,7 @@ class Stream:
         self.log.save_config(stored_config(self.account.name, config))
         old, self.config = self.config, config
         self.subject_heads = subject_heads(config)
+        self.log.keep_message_ids(config.duplicate_window)
         self._publishing.on_config()
         self._enforce_limits(old)
         self._capture_subjects()
