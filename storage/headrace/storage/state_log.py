@@ -35,7 +35,7 @@ from headrace.storage.record import (
     pack_value,
     parse_operations,
 )
-from headrace.storage.state import DamagedPlace, Operation, Removal, State
+from headrace.storage.state import DamagedPlace, Operation, State
 
 STATE_SIZE_MIN: Final = 16 * 1024
 STATE_GROWTH_MAX: Final = 4 * 1024 * 1024
@@ -254,23 +254,6 @@ def load_state(files: Files, folder: str, *, writable: bool = True) -> LoadedSta
     if newest is None:
         raise StateUnreadable(f"{folder}: no state log can be read")
     return _loaded(newest, newest.snapshot + newest.changes, damage, newest.change)
-
-
-def load_removals(files: Files, folder: str, generation: int) -> tuple[int, list[Removal]] | None:
-    """Give a generation's removals, and the change number that it begins behind; None where it cannot be read."""
-    if files.status(f"{folder}/{state_name(generation)}") is None:
-        return None
-    reading = _read_generation(files, folder, generation, writable=False)
-    if isinstance(reading, DamagedPlace):
-        return None
-    files.close(reading.generation.handle)
-    if reading.damage:
-        return None
-    state = State()
-    for change, operation in reading.changes:
-        if operation and operation[0] == "remove":
-            state.apply(change, operation)
-    return reading.change, state.removals
 
 
 class _Reading(NamedTuple):

@@ -20,7 +20,6 @@ from headrace.core.base.errors import HeadraceError
 REQUEST_TIMEOUT_S: Final = 5.0
 CONNECT_TIMEOUT_S: Final = 3
 RETRY_WAIT_S: Final = 0.05
-NAMES_PER_PAGE: Final = 1024
 
 
 class CommandFailed(HeadraceError):

@@ -98,13 +98,6 @@ class Route:
             len(targets) < 2 or len({target.connection.id for target in targets}) == len(targets)
         )
 
-    @property
-    def has_subscribers(self) -> bool:
-        """Whether some client may get it."""
-        return bool(self.targets) or any(
-            isinstance(member, Target) for _, members in self.groups for member in members
-        )
-
 
 class RouteTable:
     """All entries of one account."""

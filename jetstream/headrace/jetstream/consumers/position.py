@@ -215,8 +215,3 @@ class Position:
         """Read on with another filter."""
         self.match = match
         self._is_stale = True
-
-    @property
-    def is_listing(self) -> bool:
-        """Whether messages of the list are still to be delivered."""
-        return self._listed_index < len(self._listed)

@@ -21,7 +21,6 @@ DESCRIPTION_SIZE_MAX: Final = 4096
 METADATA_SIZE_MAX: Final = 131072
 REPLICAS_MAX: Final = 5
 DURATION_MIN_NS: Final = 100 * NS_PER_MS
-DURATION_MAX_NS: Final = 2**63 - 1
 
 _NAME_REFUSED: Final = frozenset(".*>\\/ \t\r\n\f")
 _API_SUBJECTS: Final = (b"$JS.>", b"$JSC.>", b"$NRG.>")
