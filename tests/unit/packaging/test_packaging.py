@@ -33,6 +33,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "headrace.core.headers",
         "headrace.core.options",
         "headrace.core.subject",
+        "headrace.core.subject_transform",
         *BASE,
     ),
 }
