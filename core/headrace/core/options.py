@@ -7,6 +7,14 @@ monitoring and JetStream read it. Nothing else carries a default.
 from dataclasses import dataclass, field
 
 from headrace.core import limits
+from headrace.core.exports import (
+    Mapping,
+    MessageTrace,
+    ServiceExport,
+    ServiceImport,
+    StreamExport,
+    StreamImport,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +68,24 @@ class AccountJetStreamOptions:
 
 @dataclass(frozen=True, slots=True)
 class AccountOptions:
-    """A configured account; `jetstream` None: JetStream is not enabled for it."""
+    """A configured account; `jetstream` None: JetStream is not enabled for it.
+
+    `name_tag` is what people call it, where its name is a key.
+    """
 
     name: str
     jetstream: AccountJetStreamOptions | None = None
     max_connections: int = -1
     max_subscriptions: int = -1
     max_payload: int = -1
+    max_leafnodes: int = -1
+    stream_exports: tuple[StreamExport, ...] = ()
+    service_exports: tuple[ServiceExport, ...] = ()
+    stream_imports: tuple[StreamImport, ...] = ()
+    service_imports: tuple[ServiceImport, ...] = ()
+    mappings: tuple[Mapping, ...] = ()
+    trace: MessageTrace | None = None
+    name_tag: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +100,54 @@ class JetStreamOptions:
     sync_interval_ns: int = 0  # used when `sync_always` is off
     strict: bool = True
     max_ack_pending: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class TlsOptions:
+    """How a listener speaks TLS. The first of `certificates` (certificate file, key file) is the default one."""
+
+    certificates: tuple[tuple[str, str], ...] = ()
+    ca_file: str = ""  # "": the system's
+    verify: bool = False  # clients must have a certificate
+    map_users: bool = False  # `verify_and_map`
+    timeout_ns: int = limits.TLS_TIMEOUT_NS
+    handshake_first: bool = False
+    first_fallback_ns: int = 0  # with `handshake_first`: greet in clear who has not begun by then; 0: never
+    cipher_suites: tuple[str, ...] = ()  # registered names; (): the library's choice
+    curves: tuple[str, ...] = ()  # as OpenSSL names them
+    min_version: str = "1.2"
+    pinned_certs: frozenset[str] = frozenset()  # SHA-256 of the clients' public keys, in hexadecimal
+    connection_rate_limit: int = 0  # handshakes in a second; 0: no limit
+
+
+@dataclass(frozen=True, slots=True)
+class WebsocketOptions:
+    """The WebSocket listener. `user`, `token` and `no_auth_user` replace the server's own where one is given."""
+
+    host: str = limits.HOST
+    port: int = 0  # -1: any free port
+    tls: TlsOptions | None = None
+    same_origin: bool = False
+    allowed_origins: tuple[str, ...] = ()
+    compression: bool = False
+    handshake_timeout_ns: int = 0  # 0: no limit
+    ping_interval_ns: int = 0  # 0: the server's
+    headers: tuple[tuple[str, str], ...] = ()
+    jwt_cookie: str = ""
+    user_cookie: str = ""
+    password_cookie: str = ""
+    token_cookie: str = ""
+    user: str = ""
+    password: str = ""
+    token: str = ""
+    no_auth_user: str = ""
+    auth_timeout_ns: int = 0  # 0: the server's
+    advertise: str = ""
+
+    @property
+    def overrides_login(self) -> bool:
+        """Whether its clients log in by the rules of this block."""
+        return bool(self.user or self.token or self.no_auth_user)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +182,9 @@ class ServerOptions:
     lame_duck_duration_ns: int = limits.LAME_DUCK_DURATION_NS
     lame_duck_grace_period_ns: int = limits.LAME_DUCK_GRACE_PERIOD_NS
     client_advertise: str = ""
+    tls: TlsOptions | None = None
+    allow_non_tls: bool = False
+    websocket: WebsocketOptions | None = None
     pid_file: str = ""
     ports_file_dir: str = ""
     log_file: str = ""
