@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 
 from headrace.storage.blocks import Blocks
 from headrace.storage.bounds import DEFAULT_BOUNDS
+from headrace.storage.examined import Examined, examine
 from headrace.storage.files import Files, RealFiles
 from headrace.storage.framing import (
     FILE_HEADER_SIZE,
@@ -28,7 +29,6 @@ from headrace.storage.framing import (
     walk,
 )
 from headrace.storage.interface import StoreUnusable
-from headrace.storage.reader import Examined, examine
 from headrace.storage.record import (
     MARKS,
     RecordInvalid,

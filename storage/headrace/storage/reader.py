@@ -1,22 +1,21 @@
 """Reading a store without opening it: no locks, nothing written, at any time beside a running server.
 
-What a server is about to write looks unfinished here: an unreadable end of a file is taken for a write in progress, and
-a file that has gone (a dropped segment, an old state log) makes the reader list the folder again. What lies above the
-highest `durable_to` is shown only when asked for, and marked: it may never be acknowledged.
+A reader shows a stream as it was when it was looked at (`examined.py`). Messages are read when they are asked for;
+where the server has dropped their file by then, the folder is looked at again and the reading goes on behind what was
+given. What lies above the highest `durable_to` is shown only when asked for, and marked: it may never be acknowledged.
 
 Which messages a subject has is found by reading all of them: the index belongs to the server.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 from headrace.core.base.message import View
 from headrace.storage.blocks import Blocks
 from headrace.storage.bounds import DEFAULT_BOUNDS
-from headrace.storage.contents import Contents
+from headrace.storage.examined import Examined, examine
 from headrace.storage.files import Files, RealFiles
-from headrace.storage.index_interface import LogIndex
 from headrace.storage.interface import (
     ConsumerRecord,
     CorruptRecord,
@@ -26,15 +25,13 @@ from headrace.storage.interface import (
     SubjectState,
 )
 from headrace.storage.segments import Segments
-from headrace.storage.sidecar import OffsetsCache
 from headrace.storage.state import DamagedPlace, Lost
-from headrace.storage.state_log import LoadedState, StateUnreadable, load_state
+from headrace.storage.state_log import StateUnreadable
 from headrace.storage.store import STREAMS_FOLDER, check_format
-from headrace.storage.survey import Restored, Survey, is_closed, replay, restore_segments, survey_segments
 from headrace.storage.untold_index import UntoldIndex
 
-ATTEMPTS_MAX: Final = 20
-"""How often a folder is listed again because a file had gone in between."""
+LOOKS_MAX: Final = 1000
+"""How often one reading looks again because a file had gone, before it gives up."""
 
 
 class Message(NamedTuple):
@@ -44,25 +41,17 @@ class Message(NamedTuple):
     is_settled: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Examined:
-    """A stream's folder, read as recovery would."""
-
-    loaded: LoadedState
-    restored: Restored
-    survey: Survey
-    contents: Contents
-    is_clean: bool
-
-
 class StreamReader:
-    """One stream's folder as it was when this was made."""
+    """One stream's folder as it was when this was made, or when a file of it had gone since."""
 
     def __init__(self, files: Files, folder: str, stream_id: int) -> None:
         self.folder = folder
         self.stream_id = stream_id
+        self._files = files
         self._blocks = Blocks(files, size_max=DEFAULT_BOUNDS.cache_size)
-        self._examined = examine(files, self._blocks, folder, UntoldIndex())
+        self._whole_blocks = Blocks(files, size_max=DEFAULT_BOUNDS.cache_size)
+        self._whole: Examined | None = None
+        self._examined = examine(files, self._blocks, folder, UntoldIndex(), is_settled_only=True)
 
     @property
     def config(self) -> dict[str, Any]:
@@ -80,30 +69,12 @@ class StreamReader:
     @property
     def lost(self) -> list[Lost]:
         """What is listed as lost, and what would be now."""
-        survey = self._examined.survey
-        settled = [each for each in survey.missing if each[0] <= survey.durable_to]
-        found = [Lost(first, min(last, survey.durable_to), certain=True) for first, last in settled]
-        found += [Lost(first, last, certain=True) for _, first, last in self._examined.restored.missing]
-        listed = self._examined.loaded.state.lost
-        return sorted({*listed, *found})
+        return sorted({*self._examined.loaded.state.lost, *self._examined.found_lost})
 
     @property
     def damage(self) -> list[DamagedPlace]:
         """Unreadable places, but for ends that may be writes in progress."""
-        examined = self._examined
-        places = list(examined.loaded.state.damage)
-        end = examined.loaded.generation.used
-        places += [each for each in examined.loaded.damage if each.offset + each.size < end]
-        for segment, damage, before in examined.survey.damage:
-            sequence = damage.header.sequence if damage.header is not None else 0
-            certain = (sequence or before + 1) <= examined.survey.durable_to
-            if certain or damage.offset + damage.size < segment.used:
-                places.append(
-                    DamagedPlace(
-                        segment.name, damage.offset, damage.size, damage.what, sequence, sequence, certain
-                    )
-                )
-        return list(dict.fromkeys(places))
+        return [*self._examined.loaded.state.damage, *self._examined.found_damage]
 
     @property
     def is_clean(self) -> bool:
@@ -113,10 +84,15 @@ class StreamReader:
     @property
     def settled_to(self) -> int:
         """The highest sequence known to be durable."""
-        return max(self._examined.survey.durable_to, 0 if not self.is_clean else self._examined.contents.last)
+        return self._examined.settled_to
+
+    @property
+    def unsettled_to(self) -> int:
+        """The last sequence that is there at all; `settled_to` where nothing lies above it."""
+        return max(self.settled_to, self._examined.survey.last)
 
     def totals(self) -> Head:
-        """Give the stream's state without what takes reading messages: `subject_count` and the first one's time."""
+        """Give the settled state without what takes reading messages: `subject_count` and the first one's time."""
         contents = self._examined.contents
         first, last = contents.first, contents.last
         return Head(
@@ -130,7 +106,7 @@ class StreamReader:
         )
 
     def head(self) -> Head:
-        """Give the stream's state; reads every message to count the subjects."""
+        """Give the settled state; reads every message to count the subjects."""
         totals = self.totals()
         view = self._read(totals.first_sequence) if totals.messages else None
         return replace(
@@ -139,34 +115,45 @@ class StreamReader:
             subject_count=len(self.subjects()),
         )
 
-    def get(self, sequence: int) -> Message | None:
+    def get(self, sequence: int, *, with_unsettled: bool = True) -> Message | None:
         """Give a message; None where there is none. Raises CorruptRecord."""
-        where = self._examined.contents.segments.find(sequence)
-        if where is None:
-            return None
-        return Message(self._examined.contents.segments.read(where).view, sequence <= self.settled_to)
+        for _ in range(LOOKS_MAX):
+            is_beyond = sequence > self.settled_to
+            if is_beyond and not with_unsettled:
+                return None
+            try:
+                segments = self._segments(with_unsettled=is_beyond)
+                where = segments.find(sequence)
+                if where is None:
+                    return None
+                return Message(segments.read(where).view, sequence <= self.settled_to)
+            except FileNotFoundError:
+                if not self._look_again():
+                    return None
+        raise FileNotFoundError(f"{self.folder}: its files are replaced faster than they can be read")
 
     def messages(
         self, *, start: int = 1, match: Matcher | None = None, with_unsettled: bool = False
     ) -> Iterator[Message]:
         """Give the readable messages from `start` on that match."""
-        segments = self._examined.contents.segments
         matches = _test(match)
-        settled_to = self.settled_to
-        for where in segments.live(start):
+        for _ in range(LOOKS_MAX):
             try:
-                view = segments.read(where).view
-            except CorruptRecord:
-                continue
-            if view.sequence > settled_to and not with_unsettled:
+                for message in self._messages(start, with_unsettled=with_unsettled):
+                    start = message.view.sequence + 1
+                    if matches is None or matches(message.view.subject):
+                        yield message
+            except FileNotFoundError:
+                if not self._look_again():
+                    return
+            else:
                 return
-            if matches is None or matches(view.subject):
-                yield Message(view, view.sequence <= settled_to)
+        raise FileNotFoundError(f"{self.folder}: its files are replaced faster than they can be read")
 
-    def subjects(self, match: Matcher | None = None) -> list[SubjectState]:
+    def subjects(self, match: Matcher | None = None, *, with_unsettled: bool = False) -> list[SubjectState]:
         """Count the messages of each subject, in byte order; reads all of them."""
         found: dict[bytes, SubjectState] = {}
-        for message in self.messages(match=match, with_unsettled=True):
+        for message in self.messages(match=match, with_unsettled=with_unsettled):
             sequence, _, subject, _, _ = message.view
             held = found.get(subject)
             if held is None:
@@ -185,6 +172,36 @@ class StreamReader:
     def close(self) -> None:
         """Let go of the files."""
         self._blocks.close()
+        self._whole_blocks.close()
+
+    def _messages(self, start: int, *, with_unsettled: bool) -> Iterator[Message]:
+        segments = self._segments(with_unsettled=with_unsettled)
+        settled_to = self.settled_to
+        for where in segments.live(start):
+            try:
+                view = segments.read(where).view
+            except CorruptRecord:
+                continue
+            yield Message(view, view.sequence <= settled_to)
+
+    def _segments(self, *, with_unsettled: bool) -> Segments:
+        """Give the segments as settled, or as a server would find them; the latter are looked at when asked for."""
+        if not with_unsettled or self.is_clean:
+            return self._examined.contents.segments
+        if self._whole is None:
+            self._whole = examine(self._files, self._whole_blocks, self.folder, UntoldIndex())
+        return self._whole.contents.segments
+
+    def _look_again(self) -> bool:
+        """A file had gone: read the folder anew; tell whether it is still there."""
+        self._whole = None
+        try:
+            self._examined = examine(
+                self._files, self._blocks, self.folder, UntoldIndex(), is_settled_only=True
+            )
+        except FileNotFoundError:
+            return False
+        return True
 
     def _read(self, sequence: int) -> View | None:
         try:
@@ -223,32 +240,6 @@ class StoreReader:
                 continue
             except StateUnreadable as error:
                 self.unreadable.append((folder, str(error)))
-
-
-def examine(files: Files, blocks: Blocks, folder: str, index: LogIndex) -> Examined:
-    """Read a stream's folder as recovery would, changing nothing. Raises FileNotFoundError once it is gone."""
-    for attempt in range(ATTEMPTS_MAX):
-        try:
-            examined = _examine(files, blocks, folder, index)
-            if not examined.restored.missing or attempt == ATTEMPTS_MAX - 1:
-                return examined
-            # The server dropped segments since the state log was read, or they are lost.
-            blocks.close()
-        except (FileNotFoundError, StateUnreadable):
-            if attempt == ATTEMPTS_MAX - 1 or files.status(folder) is None:
-                raise
-    raise AssertionError("the last attempt returns or raises")
-
-
-def _examine(files: Files, blocks: Blocks, folder: str, index: LogIndex) -> Examined:
-    loaded = load_state(files, folder, writable=False)
-    files.close(loaded.generation.handle)
-    segments = Segments(files, blocks, OffsetsCache(DEFAULT_BOUNDS.offsets_size_max))
-    restored = restore_segments(files, blocks, folder, loaded, segments)
-    is_clean = not restored.missing and loaded.is_clean and is_closed(files, loaded.state, segments)
-    survey = survey_segments(files, blocks, loaded.state, segments, is_clean=is_clean)
-    contents = replay(loaded.state, segments, survey, index, restored.missing)
-    return Examined(loaded, restored, survey, contents, is_clean)
 
 
 def _test(match: Matcher | None) -> Callable[[bytes], bool] | None:

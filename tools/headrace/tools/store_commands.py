@@ -105,6 +105,7 @@ def show_stream(folder: FolderArgument, name: NameArgument, as_json: JsonOption 
             ("first", f"{summary['first_seq']} at {summary['first_ts']}"),
             ("last", f"{summary['last_seq']} at {summary['last_ts']}"),
             ("known durable to", summary["settled_to"]),
+            *([("not known durable to", unsettled)] if (unsettled := summary["unsettled_to"]) else ()),
             ("subjects held", f"{summary['num_subjects']:,}"),
             ("deleted between", f"{summary['num_deleted']:,}"),
             *(("lost", _lost_text(lost)) for lost in summary["lost"]),
@@ -152,6 +153,7 @@ def get_message(
     sequence: Annotated[int | None, typer.Argument(min=1, help="The message's sequence.")] = None,
     last: Annotated[str, typer.Option(help="Instead: the newest message on this subject.")] = "",
     raw: Annotated[bool, typer.Option(help="Write only the payload, as it is.")] = False,
+    with_unsettled: UnsettledOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Show one message: by sequence, or the newest on a subject."""
@@ -159,10 +161,10 @@ def get_message(
         raise typer.BadParameter("give a sequence or --last SUBJECT")
     with _stream(folder, name) as stream:
         if sequence is None:
-            message = _newest(stream, last)
+            message = _newest(stream, last, with_unsettled=with_unsettled)
             wanted = f"message on {last!r}"
         else:
-            message = stream.get(sequence)
+            message = stream.get(sequence, with_unsettled=with_unsettled)
             wanted = f"message {sequence}"
     if message is None:
         raise CommandFailed(f"stream {name} holds no {wanted}")
@@ -267,6 +269,7 @@ def _summary(stream: StreamReader) -> dict[str, Any]:
         "first_seq": totals.first_sequence,
         "last_seq": totals.last_sequence,
         "settled_to": stream.settled_to,
+        "unsettled_to": stream.unsettled_to if stream.unsettled_to > stream.settled_to else 0,
         "lost_count": sum(lost.last - lost.first + 1 for lost in stream.lost),
         "consumers": [
             {
@@ -294,8 +297,9 @@ def _matcher(subject: str) -> SubjectMatcher | None:
     return None if pattern == b">" else SubjectMatcher(pattern)
 
 
-def _newest(stream: StreamReader, subject: str) -> Message | None:
-    newest = max((state.last_sequence for state in stream.subjects(_matcher(subject))), default=0)
+def _newest(stream: StreamReader, subject: str, *, with_unsettled: bool) -> Message | None:
+    states = stream.subjects(_matcher(subject), with_unsettled=with_unsettled)
+    newest = max((state.last_sequence for state in states), default=0)
     return stream.get(newest) if newest else None
 
 

@@ -9,6 +9,7 @@ import typer
 from headrace.tools import render
 from headrace.tools.launch import headrace_program
 from headrace.tools.selftest import growth
+from headrace.tools.selftest import readers as reader_campaign
 from headrace.tools.settings import JsonOption
 
 app = typer.Typer(no_args_is_help=True, help="Campaigns that try to break a server.")
@@ -45,6 +46,18 @@ def restart(
 ) -> None:
     """Fill a store, kill -9, and time the first exact answers."""
     tell("restart", growth.restart(headrace_program(engine), messages, subject_count), as_json=as_json)
+
+
+@app.command("readers")
+def readers(
+    openings: Annotated[int, typer.Option(min=1, max=1_000_000, help="How many.")] = 1_000,
+    seed: Annotated[int, typer.Option(help="Repeats what was drawn.")] = 1,
+    engine: EngineOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Open the store of a server that writes and is killed: never an error, never a torn record."""
+    rows = reader_campaign.readers(headrace_program(engine), openings=openings, seed=seed)
+    tell("readers", rows, as_json=as_json)
 
 
 def tell(name: str, rows: Sequence[growth.Row], *, as_json: bool) -> None:
