@@ -52,7 +52,7 @@ class RecordingTransport:
     def resume_reading(self) -> None:
         self.is_paused = False
 
-    def close(self) -> None:
+    def close(self, reason: str = "") -> None:
         self.state = "closed"
 
     def abort(self) -> None:

@@ -36,7 +36,8 @@ from headrace.core.engine.interface import (
 )
 from headrace.core.engine.plain import PlainEngine
 from headrace.core.info import ServerFacts
-from headrace.core.options import ServerOptions
+from headrace.core.link import Link
+from headrace.core.options import ServerOptions, UserOptions
 from headrace.core.session import SERVER_SHUTDOWN, Session
 
 GATHERED_ROUNDS_MAX: Final = 16
@@ -82,6 +83,7 @@ class Broker:
         self.deadlines = Deadlines(scheduler)
         self.accounts = Accounts(options)
         self.authenticator = Authenticator(options)
+        self._websocket_authenticator = _websocket_authenticator(options)
         self.rules = PermissionRules()
         self.id = make_server_id(chance)
         self.name = options.server_name or self.id
@@ -122,7 +124,9 @@ class Broker:
 
     # connections
 
-    def accept(self, transport: Transport, peer_host: str, peer_port: int) -> Session:
+    def accept(
+        self, transport: Transport, peer_host: str, peer_port: int, link: Link | None = None
+    ) -> Session:
         """Take a new connection: INFO is sent, and the transport goes on with the session's methods.
 
         These are `receive(chunk)`, `on_full()`, `on_drained()` and `on_closed(reason)`. The session may be closed
@@ -130,7 +134,7 @@ class Broker:
         """
         self._next_id += 1
         self._gone.total_connections += 1
-        session = Session(self, transport, self._next_id, peer_host, peer_port)
+        session = Session(self, transport, self._next_id, peer_host, peer_port, link)
         maximum = self.options.max_connections
         is_full = maximum < 0 or 0 < maximum <= len(self._sessions)
         self._sessions[session.id] = session
@@ -248,6 +252,7 @@ class Broker:
         self.options = options
         self.accounts.reconfigure(options)
         self.authenticator = Authenticator(options)
+        self._websocket_authenticator = _websocket_authenticator(options)
         self.facts.auth_required = self.authenticator.is_required
         self.facts.has_no_auth_user = self.authenticator.has_no_auth_user
         self.facts.max_payload = options.max_payload
@@ -274,7 +279,12 @@ class Broker:
         for session in self.sessions:
             session.close(SERVER_SHUTDOWN)
 
-    # what sessions report
+    # what sessions ask and report
+
+    def authenticator_of(self, link: Link) -> Authenticator:
+        """Give the rules by which who comes this way logs in: WebSocket clients may have their own."""
+        override = self._websocket_authenticator if link.is_websocket else None
+        return self.authenticator if override is None else override
 
     def on_room(self) -> None:
         """Some client has room again: whoever was stalled may go on."""
@@ -315,6 +325,15 @@ def make_server_id(chance: Chance) -> str:
     raw = bytes([13 << 3]) + b"".join(chance.bits64().to_bytes(8, "big") for _ in range(4))
     checksum = binascii.crc_hqx(raw, 0).to_bytes(2, "little")
     return base64.b32encode(raw + checksum).decode()
+
+
+def _websocket_authenticator(options: ServerOptions) -> Authenticator | None:
+    """Give the rules of the WebSocket block, where it has some; users are the server's all the same."""
+    block = options.websocket
+    if block is None or not block.overrides_login:
+        return None
+    users = (UserOptions(block.user, block.password),) if block.user else options.users
+    return Authenticator(replace(options, token=block.token, users=users, no_auth_user=block.no_auth_user))
 
 
 def _add(total: Stats, connection: Connection) -> None:

@@ -115,6 +115,17 @@ class MaximumAccountConnectionsExceeded(ProtocolError):
     reason = "Maximum Account Connections Exceeded"
 
 
+class TlsHandshakeFailure(ProtocolError):
+    """The client did not come to speak TLS; it is told nothing, as it could not read it."""
+
+    reason = "TLS Handshake Failure"
+
+
+class ConnectionsThrottled(ProtocolError):
+    text = "Connection throttling is active. Please try again later."
+    reason = "Maximum Connections Exceeded"
+
+
 # What leaves it open.
 
 

@@ -50,6 +50,12 @@ class ConnectionFacts:
     account: str = ""
     is_system_account: bool = False
     is_first: bool = False
+    host: str = ""  # "": the server's
+    port: int = 0
+    tls_required: bool = False
+    tls_verify: bool = False
+    tls_available: bool = False
+    auth_required: bool | None = None  # None: as the server's
 
 
 def encode_info(server: ServerFacts, connection: ConnectionFacts) -> bytes:
@@ -60,8 +66,8 @@ def encode_info(server: ServerFacts, connection: ConnectionFacts) -> bytes:
         "version": limits.COMPATIBLE_VERSION,
         "proto": limits.PROTOCOL_VERSION,
         "go": f"python{python_version()}",
-        "host": server.host,
-        "port": server.port,
+        "host": connection.host or server.host,
+        "port": connection.port or server.port,
         "headers": server.headers,
         "max_payload": connection.max_payload,
         "client_id": connection.client_id,
@@ -71,8 +77,12 @@ def encode_info(server: ServerFacts, connection: ConnectionFacts) -> bytes:
         "headrace_engine": server.engine,
     }
     # A client that sees auth_required asks for credentials; with a no_auth_user it needs none to begin.
-    if server.auth_required and not (connection.is_first and server.has_no_auth_user):
+    auth_required = server.auth_required and not (connection.is_first and server.has_no_auth_user)
+    if auth_required if connection.auth_required is None else connection.auth_required:
         info["auth_required"] = True
+    for name in ("tls_required", "tls_verify", "tls_available"):
+        if getattr(connection, name):
+            info[name] = True
     if server.jetstream:
         info["jetstream"] = True
         if server.domain:

@@ -28,6 +28,10 @@ PING_INTERVAL_NS: Final = 120 * NS_PER_S
 PING_MAX: Final = 2
 FIRST_PING_NS: Final = 2 * NS_PER_S
 AUTH_TIMEOUT_NS: Final = 2 * NS_PER_S
+TLS_TIMEOUT_NS: Final = 2 * NS_PER_S
+TLS_FIRST_FALLBACK_NS: Final = 50 * NS_PER_MS
+"""How long `handshake_first: auto` waits for a client to begin."""
+
 WRITE_DEADLINE_NS: Final = 10 * NS_PER_S
 STALL_NS: Final = 10 * NS_PER_MS
 """The longest a fast publisher waits for a slow subscriber, per chunk received."""

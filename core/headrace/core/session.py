@@ -54,6 +54,7 @@ from headrace.core.errors import (
     StaleConnection,
 )
 from headrace.core.info import ConnectionFacts, ServerFacts, encode_info
+from headrace.core.link import Cookies, Link
 from headrace.core.liveness import Ping, Pings, WriteWatch
 from headrace.core.options import Permissions, ServerOptions
 
@@ -61,6 +62,10 @@ CLIENT_CLOSED: Final = "Client Closed"
 SLOW_PENDING: Final = "Slow Consumer (Pending Bytes)"
 SLOW_WRITE: Final = "Slow Consumer (Write Deadline)"
 SERVER_SHUTDOWN: Final = "Server Shutdown"
+READ_ERROR: Final = "Read Error"
+
+_UNREADABLE: Final = frozenset({"Parse Error", "Protocol Violation"})
+"""Reasons for which a WebSocket is closed without a word, as the reference takes them for errors of its framing."""
 
 
 SUBSCRIPTIONS_SHOWN_MAX: Final = 64
@@ -114,9 +119,12 @@ class SessionHost(Protocol):
     chance: Chance
     deadlines: Deadlines
     accounts: Accounts
-    authenticator: Authenticator
     facts: ServerFacts
     log: logging.Logger
+
+    def authenticator_of(self, link: Link) -> Authenticator:
+        """Give the rules by which who comes this way logs in."""
+        ...
 
     def request_turn(self) -> None: ...
 
@@ -147,6 +155,7 @@ class Session:
         connection_id: int,
         peer_host: str,
         peer_port: int,
+        link: Link | None = None,
     ) -> None:
         self.id = connection_id
         self.peer_host = peer_host
@@ -155,6 +164,8 @@ class Session:
         self.connect = ConnectOptions()
         self.user = ""
         self.account: Account | None = None
+        self.link = link if link is not None else Link()
+        self.link.user = self
         self._host = host
         self._engine = host.engine
         self._transport = transport
@@ -162,6 +173,7 @@ class Session:
         self._pings = Pings()
         self._writes = WriteWatch(host.options.write_deadline_ns)
         self._has_connected = False
+        self._was_greeted = False
         self._was_pinged = False
         self._holds = 0
         self._is_stalled = False
@@ -176,23 +188,43 @@ class Session:
 
     def begin(self) -> None:
         """Greet the client and wait for it."""
-        host = self._host
         self._log(logging.DEBUG, "Client connection created")
-        self.send_info(is_first=True)
+        if not self.link.greets_late:
+            self.greet()
+        if self.link.is_ready:
+            self.on_link_ready()
+
+    def greet(self) -> None:
+        """Send the first INFO, unless it was sent."""
+        if not self._was_greeted and not self.is_closed:
+            self._was_greeted = True
+            self.send_info(is_first=True)
+
+    def on_link_ready(self) -> None:
+        """Bytes may come now: the time for the login begins."""
+        if self.is_closed:
+            return
+        self.greet()
+        host = self._host
         now_ns = host.clock.monotonic_ns()
-        if host.authenticator.is_required:
+        if self._authenticator.is_required:
             self.connection.phase = Phase.AWAITING_CONNECT
-            host.deadlines.set(
-                (self.id, "login"), now_ns + host.options.auth_timeout_ns, self._on_login_timeout
-            )
+            host.deadlines.set((self.id, "login"), now_ns + self._login_timeout_ns, self._on_login_timeout)
         else:
             self._enter(Identity(limits.GLOBAL_ACCOUNT))
         if self.connection.phase is not Phase.CLOSED:
-            host.deadlines.set((self.id, "ping"), now_ns + host.options.ping_interval_ns, self._on_ping_time)
+            host.deadlines.set((self.id, "ping"), now_ns + self._ping_interval_ns, self._on_ping_time)
+
+    def on_link_failed(self, error: ProtocolError, level: int = logging.ERROR) -> None:
+        """A layer below cannot go on."""
+        if not self.is_closed:
+            self._log(level, str(error))
+            self.close(error.reason, error)
 
     def refuse(self) -> None:
         """Greet a client for whom there is no place, and close."""
-        self.send_info(is_first=True)
+        if not self.link.greets_late:
+            self.greet()
         self._fail(MaximumConnectionsExceeded())
 
     def send_info(self, *, is_first: bool = False) -> None:
@@ -204,6 +236,12 @@ class Session:
             is_first=is_first,
             account=self.account.name if self._was_pinged and self.account is not None else "",
             is_system_account=self.account is not None and self.account.is_system,
+            host=self.link.host,
+            port=self.link.port,
+            tls_required=self.link.tls_required,
+            tls_verify=self.link.tls_verify,
+            tls_available=self.link.tls_available,
+            auth_required=self._authenticator.is_required if self.link.is_websocket else None,
         )
         self._engine.write(self.connection, encode_info(self._host.facts, facts))
         self._host.request_turn()
@@ -212,6 +250,24 @@ class Session:
     def takes_async_info(self) -> bool:
         """Whether this client may be sent INFO at any time."""
         return self._was_pinged and self.connect.protocol >= 1
+
+    @property
+    def _authenticator(self) -> Authenticator:
+        return self._host.authenticator_of(self.link)
+
+    @property
+    def _login_timeout_ns(self) -> int:
+        websocket = self._host.options.websocket
+        if self.link.is_websocket and websocket is not None and websocket.auth_timeout_ns:
+            return websocket.auth_timeout_ns
+        return self._host.options.auth_timeout_ns
+
+    @property
+    def _ping_interval_ns(self) -> int:
+        websocket = self._host.options.websocket
+        if self.link.is_websocket and websocket is not None and websocket.ping_interval_ns:
+            return websocket.ping_interval_ns
+        return self._host.options.ping_interval_ns
 
     @property
     def is_closed(self) -> bool:
@@ -270,6 +326,13 @@ class Session:
         if delivered and self._grants is not None:
             self._grants.grant(delivered, self._host.clock.monotonic_ns())
             delivered.clear()
+
+    @property
+    def label(self) -> str:
+        """How the log names this connection."""
+        kind = "wid" if self.link.is_websocket else "cid"
+        forwarded = f"{self.link.forwarded_host}/" if self.link.forwarded_host else ""
+        return f"{forwarded}{self.peer_host}:{self.peer_port} - {kind}:{self.id}"
 
     # reading
 
@@ -339,7 +402,7 @@ class Session:
         if error is not None and error.text:
             self._engine.write(self.connection, error.encode())
         self._engine.flush_connection(self.connection)
-        self._transport.close()
+        self._transport.close(reason)
         self._leave(reason)
 
     def on_overflow(self) -> None:
@@ -354,6 +417,10 @@ class Session:
 
     def _fail(self, error: ProtocolError) -> None:
         self._log(logging.ERROR, str(error))
+        if self.link.is_websocket and error.reason in _UNREADABLE:
+            self._transport.abort()
+            self._leave(READ_ERROR)
+            return
         self.close(error.reason, error)
 
     def _leave(self, reason: str) -> None:
@@ -412,7 +479,7 @@ class Session:
         now_ns = host.clock.monotonic_ns()
         if not self._has_connected:
             self._pings.estimate(now_ns - self._opened_ns)
-            first_ns = min(host.options.ping_interval_ns, limits.FIRST_PING_NS)
+            first_ns = min(self._ping_interval_ns, limits.FIRST_PING_NS)
             first_ns += host.chance.below(max(1, first_ns // 5))
             host.deadlines.set((self.id, "ping"), now_ns + first_ns, self._on_ping_time)
         self._engine.drop_subscriptions(self.connection)
@@ -421,9 +488,9 @@ class Session:
         except ProtocolError as error:
             self._fail(error)
             return
-        self.connect = connect
+        self.connect = connect = _with_cookies(connect, self.link.cookies)
         self._has_connected = True
-        identity = host.authenticator.authenticate(connect)
+        identity = self._authenticator.authenticate(connect)
         if identity is None or connect.account or connect.new_account:
             self._fail(AuthorizationViolation(f"authentication error{_shown_user(connect)}"))
             return
@@ -447,7 +514,7 @@ class Session:
             self._engine.write(connection, b"+OK\r\n")
 
     def _on_not_connected(self) -> None:
-        identity = self._host.authenticator.without_credentials()
+        identity = self._authenticator.without_credentials()
         if identity is None:
             self._fail(AuthorizationViolation("authentication error"))
             return
@@ -516,7 +583,7 @@ class Session:
             self._fail(AuthenticationTimeout())
 
     def _on_ping_time(self, now_ns: int) -> int | None:
-        interval_ns = self._host.options.ping_interval_ns
+        interval_ns = self._ping_interval_ns
         connection = self.connection
         due = self._pings.due(
             now_ns,
@@ -560,7 +627,18 @@ class Session:
     def _log(self, level: int, text: str) -> None:
         log = self._host.log
         if log.isEnabledFor(level):
-            log.log(level, "%s:%d - cid:%d - %s", self.peer_host, self.peer_port, self.id, text)
+            log.log(level, "%s - %s", self.label, text)
+
+
+def _with_cookies(connect: ConnectOptions, cookies: Cookies) -> ConnectOptions:
+    """Let what came with a WebSocket's request stand in for what CONNECT leaves out."""
+    return replace(
+        connect,
+        jwt=connect.jwt or cookies.jwt,
+        user=connect.user or cookies.user,
+        password=connect.password or cookies.password,
+        auth_token=connect.auth_token or cookies.token,
+    )
 
 
 def _shown_user(connect: ConnectOptions) -> str:

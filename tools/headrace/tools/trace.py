@@ -11,6 +11,7 @@ import re
 from typing import Final
 
 from headrace.core.engine.interface import Transport
+from headrace.core.link import Link
 from headrace.core.log import TRACE
 from headrace.core.transport.tcp import Accept, Receiver
 
@@ -65,8 +66,8 @@ class _TracedTransport:
     def resume_reading(self) -> None:
         self._transport.resume_reading()
 
-    def close(self) -> None:
-        self._transport.close()
+    def close(self, reason: str = "") -> None:
+        self._transport.close(reason)
 
     def abort(self) -> None:
         self._transport.abort()
@@ -96,12 +97,12 @@ class _TracedReceiver:
 def traced(accept: Accept, log: logging.Logger) -> Accept:
     """Give an `accept` whose connections are shown in the log."""
 
-    def accept_traced(transport: Transport, peer_host: str, peer_port: int) -> Receiver:
+    def accept_traced(
+        transport: Transport, peer_host: str, peer_port: int, link: Link | None = None
+    ) -> Receiver:
         tracer = _Tracer(log, f"{peer_host}:{peer_port}")
-        receiver = accept(_TracedTransport(transport, tracer), peer_host, peer_port)
-        connection_id = getattr(receiver, "id", None)
-        if connection_id is not None:
-            tracer.label += f" - cid:{connection_id}"
+        receiver = accept(_TracedTransport(transport, tracer), peer_host, peer_port, link)
+        tracer.label = getattr(receiver, "label", tracer.label)
         return _TracedReceiver(receiver, tracer)
 
     return accept_traced

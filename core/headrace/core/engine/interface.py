@@ -68,8 +68,8 @@ class Transport(Protocol):
 
     def resume_reading(self) -> None: ...
 
-    def close(self) -> None:
-        """Send what was written, then close."""
+    def close(self, reason: str = "") -> None:
+        """Send what was written, then close; `reason` is for wires that tell the peer why."""
         ...
 
     def abort(self) -> None:

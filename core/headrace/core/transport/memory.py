@@ -53,7 +53,7 @@ class MemoryTransport:
         self.is_paused = False
         self._scheduler.call_soon(self._client.push)
 
-    def close(self) -> None:
+    def close(self, reason: str = "") -> None:  # noqa: ARG002  (a byte stream cannot say why it ends)
         self._is_closing = True
         if not self.pending_size:
             self._client.is_closed = True

@@ -8,10 +8,10 @@ most CLOSE_DEADLINE_S for what is still queued.
 import asyncio
 import contextlib
 import socket
-from collections.abc import Callable
 from typing import Final, Protocol, cast
 
 from headrace.core.engine.interface import Transport
+from headrace.core.link import Link
 
 CLOSE_DEADLINE_S: Final = 2.0
 BACKLOG: Final = 1024
@@ -32,7 +32,12 @@ class Receiver(Protocol):
     def on_closed(self, reason: str) -> None: ...
 
 
-Accept = Callable[[Transport, str, int], Receiver]
+class Accept(Protocol):
+    """Who takes new connections: a broker, or a layer that puts itself between. No link: there is no such layer."""
+
+    def __call__(
+        self, transport: Transport, peer_host: str, peer_port: int, link: Link | None = None
+    ) -> Receiver: ...
 
 
 class TcpConnection(asyncio.Protocol):
@@ -97,7 +102,7 @@ class TcpConnection(asyncio.Protocol):
         if self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
 
-    def close(self) -> None:
+    def close(self, reason: str = "") -> None:  # noqa: ARG002  (a byte stream cannot say why it ends)
         if self._transport is not None and not self._transport.is_closing():
             self._transport.close()
             self._close_timer = self._loop.call_later(CLOSE_DEADLINE_S, self.abort)
