@@ -12,14 +12,18 @@ sync. `power_cut()` gives the disk that a machine may find afterwards; one seed 
 `killed()` gives the disk after the death of the process alone: all that was written is there, and still not synced.
 
 **Faults**: `fail(...)` lets the n-th call of some kind fail, once or from then on, with an errno, for a write
-after part of it. A failed sync behaves as Linux does: the pages in question are no longer waiting to be written, some
-of them never arrive, and the next sync reports success. `cut_at(n)` lets the power go in the n-th change: it raises
-`PowerLost`, which no `except OSError` and no `except Exception` holds up. `capacity` limits the sum of all files.
+after part of it; with `where`, of those calls alone whose path holds that text. A failed sync behaves as Linux does:
+the pages in question are no longer waiting to be written, some of them never arrive, and the next sync reports
+success. `cut_at(n)` lets the power go in the n-th change: it raises `PowerLost`, which no `except OSError` and no
+`except Exception` holds up, and `last_change` says where that was. `capacity` limits the sum of all files.
+
+`image()` and `restored()` take a disk's content out and make a disk of such a content, all of it durable: for
+campaigns that damage a store in one place after the other.
 """
 
 import errno
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -36,6 +40,7 @@ CHANGES: Final = frozenset(
         "preallocate",
         "sync",
         "sync_folder",
+        "sync_disk",
         "rename",
         "unlink",
         "make_folder",
@@ -93,6 +98,11 @@ class _Fault:
     number: int
     is_lasting: bool
     part: float
+    where: str
+
+    def meets(self, call: str, path: str) -> bool:
+        """Tell whether a call is one of those that are counted."""
+        return (self.call == call or (self.call == "change" and call in CHANGES)) and self.where in path
 
 
 class FaultyFiles:
@@ -102,9 +112,12 @@ class FaultyFiles:
         self.capacity = capacity
         self.changes = 0
         """How many changes were made so far."""
+        self.last_change = ("", "")
+        """The call and the path of the newest change."""
         self._chance = Chance(seed)
         self._root = _Folder()
         self._handles: dict[int, _File] = {}
+        self._paths: dict[int, str] = {}
         self._next_handle = 3
         self._faults: list[_Fault] = []
         self._cut_after = -1
@@ -113,13 +126,21 @@ class FaultyFiles:
     # what tests do to it
 
     def fail(
-        self, call: str, *, nth: int = 1, number: int = errno.EIO, lasting: bool = False, part: float = 0.0
+        self,
+        call: str,
+        *,
+        nth: int = 1,
+        number: int = errno.EIO,
+        lasting: bool = False,
+        part: float = 0.0,
+        where: str = "",
     ) -> None:
         """Let the `nth` call from now on of the function `call` ("change": of any that changes something) fail.
 
         `number` is the errno; with `lasting` all calls after it fail too. Of a failing write, `part` (0 to 1) is done.
+        With `where`, only calls count whose path holds it (a file's is the one under which it was opened).
         """
-        self._faults.append(_Fault(call, nth, number, lasting, part))
+        self._faults.append(_Fault(call, nth, number, lasting, part, where))
 
     def heal(self) -> None:
         """Forget all faults that were asked for."""
@@ -128,6 +149,39 @@ class FaultyFiles:
     def cut_at(self, nth: int) -> None:
         """Let the power go in the `nth` change from now on."""
         self._cut_after = nth
+
+    @classmethod
+    def restored(cls, image: Mapping[str, bytes], seed: int = 0) -> "FaultyFiles":
+        """Give a disk that holds an image, all of it durable. A name that ends in `/` is a folder."""
+        after = cls(seed)
+        for path, content in image.items():
+            folder = after._root
+            names = path.strip("/").split("/")
+            for name in names if path.endswith("/") else names[:-1]:
+                inner = folder.durable.setdefault(name, _Folder())
+                assert isinstance(inner, _Folder), f"{path} lies in a file"
+                folder.names[name] = inner
+                folder = inner
+            if not path.endswith("/"):
+                folder.names[names[-1]] = folder.durable[names[-1]] = _File(
+                    bytearray(content), bytearray(content)
+                )
+        return after
+
+    def image(self) -> dict[str, bytes]:
+        """Give all that is there to be seen: the bytes of each file by its path; folders, ending in `/`, have none."""
+        found: dict[str, bytes] = {}
+
+        def look(folder: _Folder, path: str) -> None:
+            for name, node in sorted(folder.names.items()):
+                if isinstance(node, _Folder):
+                    found[f"{path}{name}/"] = b""
+                    look(node, f"{path}{name}/")
+                else:
+                    found[f"{path}{name}"] = bytes(node.data)
+
+        look(self._root, "/")
+        return found
 
     def killed(self) -> "FaultyFiles":
         """Give the disk after the process died. These files cannot be used any more."""
@@ -148,27 +202,28 @@ class FaultyFiles:
     # Files
 
     def create(self, path: str) -> int:
-        self._enter("create")
+        self._enter("create", path)
         folder, name = self._parent(path)
         if name in folder.names:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
         file = _File()
         self._change_name(folder, _NameChange(self.changes, name, file))
-        return self._handle(file)
+        return self._handle(file, path)
 
     def open(self, path: str, *, writable: bool = False) -> int:  # noqa: ARG002  (this disk has no permissions)
-        self._enter("open")
-        return self._handle(self._file(path))
+        self._enter("open", path)
+        return self._handle(self._file(path), path)
 
     def close(self, handle: int) -> None:
         file = self._handles.pop(handle, None)
+        self._paths.pop(handle, None)
         if file is None:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         if not any(each is file for each in self._handles.values()):
             file.is_locked = False
 
     def pread(self, handle: int, size: int, offset: int) -> bytes:
-        self._enter("pread")
+        self._enter("pread", self._paths.get(handle, ""))
         return bytes(self._handles[handle].data[offset : offset + size])
 
     def pwrite(self, handle: int, data: Buffer, offset: int) -> None:
@@ -177,11 +232,11 @@ class FaultyFiles:
         def some(part: float) -> None:
             self._write(handle, content[: int(len(content) * part)], offset)
 
-        self._enter("pwrite", some)
+        self._enter("pwrite", self._paths.get(handle, ""), some)
         self._write(handle, content, offset)
 
     def preallocate(self, handle: int, offset: int, size: int) -> None:
-        self._enter("preallocate")
+        self._enter("preallocate", self._paths.get(handle, ""))
         file = self._handles[handle]
         missing = offset + size - len(file.data)
         if missing > 0:
@@ -191,25 +246,39 @@ class FaultyFiles:
         file = self._handles[handle]
 
         def lose(part: float) -> None:  # noqa: ARG001  (of a sync it is up to chance what arrives)
-            kept = {page for page in sorted(file.dirty) if self._chance.below(2)}
-            _make_durable(file, kept, len(file.data) if self._chance.below(2) else len(file.durable))
-            file.dirty.clear()
+            self._sync_some(file)
 
-        self._enter("sync", lose)
+        self._enter("sync", self._paths.get(handle, ""), lose)
         _make_durable(file, file.dirty, len(file.data))
         file.dirty.clear()
 
     def sync_folder(self, path: str) -> None:
-        self._enter("sync_folder")
-        folder = self._folder(path)
-        folder.durable = dict(folder.names)
-        folder.waiting.clear()
+        self._enter("sync_folder", path)
+        _make_names_durable(self._folder(path))
+
+    def sync_disk(self, handle: int) -> bool:
+        assert handle in self._handles, "the handle is open"
+
+        def lose(part: float) -> None:  # noqa: ARG001  (of a sync it is up to chance what arrives)
+            for folder in _folders_in(self._root):
+                if self._chance.below(2):
+                    _make_names_durable(folder)
+            for file in _files_in(self._root):
+                self._sync_some(file)
+
+        self._enter("sync_disk", self._paths[handle], lose)
+        for folder in list(_folders_in(self._root)):
+            _make_names_durable(folder)
+        for file in _files_in(self._root):
+            _make_durable(file, file.dirty, len(file.data))
+            file.dirty.clear()
+        return True
 
     def size(self, handle: int) -> int:
         return len(self._handles[handle].data)
 
     def status(self, path: str) -> FileStatus | None:
-        self._enter("status")
+        self._enter("status", path)
         try:
             node = self._node(path)
         except (FileNotFoundError, NotADirectoryError):
@@ -219,7 +288,7 @@ class FaultyFiles:
         return FileStatus(size=len(node.data), is_folder=False)
 
     def rename(self, path: str, new_path: str) -> None:
-        self._enter("rename")
+        self._enter("rename", path)
         folder, name = self._parent(path)
         new_folder, new_name = self._parent(new_path)
         assert folder is new_folder, "a rename stays in its folder"
@@ -230,27 +299,27 @@ class FaultyFiles:
         self._change_name(folder, _NameChange(self.changes, new_name, node, old_name=name))
 
     def unlink(self, path: str) -> None:
-        self._enter("unlink")
+        self._enter("unlink", path)
         self._file(path)
         folder, name = self._parent(path)
         self._change_name(folder, _NameChange(self.changes, name, None))
 
     def make_folder(self, path: str) -> None:
-        self._enter("make_folder")
+        self._enter("make_folder", path)
         folder, name = self._parent(path)
         if name in folder.names:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
         self._change_name(folder, _NameChange(self.changes, name, _Folder()))
 
     def remove_folder(self, path: str) -> None:
-        self._enter("remove_folder")
+        self._enter("remove_folder", path)
         if self._folder(path).names:
             raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), path)
         folder, name = self._parent(path)
         self._change_name(folder, _NameChange(self.changes, name, None))
 
     def list_folder(self, path: str) -> list[str]:
-        self._enter("list_folder")
+        self._enter("list_folder", path)
         return sorted(self._folder(path).names)
 
     def lock(self, path: str) -> int:
@@ -260,19 +329,20 @@ class FaultyFiles:
         file = self._file(path)
         if file.is_locked:
             raise BlockingIOError(errno.EWOULDBLOCK, os.strerror(errno.EWOULDBLOCK), path)
-        return self._locked(self._handle(file))
+        return self._locked(self._handle(file, path))
 
     def free_space(self, path: str) -> int:  # noqa: ARG002  (there is one file system)
         return self.capacity - self._used() if self.capacity else 1 << 50
 
     # how calls fail
 
-    def _enter(self, call: str, partly: Callable[[float], None] | None = None) -> None:
+    def _enter(self, call: str, path: str, partly: Callable[[float], None] | None = None) -> None:
         """Count a call, and let it fail if that was asked for, with `partly` done."""
         if self._is_gone:
             raise PowerLost
         if call in CHANGES:
             self.changes += 1
+            self.last_change = (call, path)
             if self._cut_after > 0:
                 self._cut_after -= 1
                 if self._cut_after == 0:
@@ -281,7 +351,7 @@ class FaultyFiles:
                     self._is_gone = True
                     raise PowerLost
         for fault in self._faults:
-            if fault.call != call and not (fault.call == "change" and call in CHANGES):
+            if not fault.meets(call, path):
                 continue
             if fault.countdown > 0:
                 fault.countdown -= 1
@@ -305,6 +375,12 @@ class FaultyFiles:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self._put(file, content, offset)
 
+    def _sync_some(self, file: _File) -> None:
+        """Do what a sync that fails has done; what did not arrive never will."""
+        kept = {page for page in sorted(file.dirty) if self._chance.below(2)}
+        _make_durable(file, kept, len(file.data) if self._chance.below(2) else len(file.durable))
+        file.dirty.clear()
+
     def _put(self, file: _File, content: bytes, offset: int) -> None:
         if not content:
             return
@@ -321,10 +397,11 @@ class FaultyFiles:
 
     # paths and handles
 
-    def _handle(self, file: _File) -> int:
+    def _handle(self, file: _File, path: str) -> int:
         handle = self._next_handle
         self._next_handle += 1
         self._handles[handle] = file
+        self._paths[handle] = path
         return handle
 
     def _locked(self, handle: int) -> int:
@@ -420,6 +497,11 @@ class FaultyFiles:
 
 def _padded(content: bytes | bytearray, size: int) -> bytes:
     return bytes(content).ljust(size, b"\0")
+
+
+def _make_names_durable(folder: _Folder) -> None:
+    folder.durable = dict(folder.names)
+    folder.waiting.clear()
 
 
 def _make_durable(file: _File, pages: set[int], size: int) -> None:

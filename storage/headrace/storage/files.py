@@ -11,9 +11,11 @@ Every function is synchronous and may be called from the sync thread. Failures a
 - `sync` has made the file's bytes and its size durable, not its name. After it raised, what is on disk is unknown, and
   calling it again proves nothing.
 - `sync_folder` has made the names in a folder durable: creations, renames, removals.
+- `sync_disk` has done both for all files and folders of one file system.
 """
 
 import contextlib
+import ctypes
 import errno
 import os
 import stat
@@ -69,6 +71,14 @@ class Files(Protocol):
 
     def sync_folder(self, path: str) -> None:
         """Make the names in a folder durable."""
+        ...
+
+    def sync_disk(self, handle: int) -> bool:
+        """Make all on the file system of `handle` durable, names too; False where the system has no such call.
+
+        It raises for a write that failed anywhere since the handle was opened, so give one that is older than
+        what is to be synced.
+        """
         ...
 
     def size(self, handle: int) -> int: ...
@@ -163,6 +173,14 @@ class RealFiles:
         finally:
             os.close(handle)
 
+    def sync_disk(self, handle: int) -> bool:
+        if _syncfs is None:
+            return False
+        if _syncfs(handle) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
+        return True
+
     def size(self, handle: int) -> int:
         return os.fstat(handle).st_size
 
@@ -241,6 +259,17 @@ def _choose_sync() -> Callable[[int], None]:
     return getattr(os, "fdatasync", os.fsync)
 
 
+def _find_syncfs() -> Callable[[int], int] | None:
+    """Give Linux's `syncfs`, which says since version 5.8 what could not be written."""
+    if not sys.platform.startswith("linux"):
+        return None
+    found = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
+    if found is not None:
+        found.argtypes = (ctypes.c_int,)
+        found.restype = ctypes.c_int
+    return found
+
+
 def _write_zeros(handle: int, offset: int, size: int) -> None:
     start = max(offset, os.fstat(handle).st_size)
     while start < offset + size:
@@ -248,4 +277,5 @@ def _write_zeros(handle: int, offset: int, size: int) -> None:
 
 
 _sync: Final = _choose_sync()
+_syncfs: Final = _find_syncfs()
 _preallocate: Final[Callable[[int, int, int], None]] = getattr(os, "posix_fallocate", _write_zeros)

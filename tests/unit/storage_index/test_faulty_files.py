@@ -255,3 +255,53 @@ def test_one_seed_gives_one_disk(seed: int) -> None:
         return content_of(files.power_cut(), "/a")
 
     assert run() == run()
+
+
+def test_a_sync_of_the_disk_keeps_every_file_and_every_name() -> None:
+    for seed in SEEDS:
+        files = FaultyFiles(seed)
+        files.make_folder("/f")
+        handle = written(files, "/f/a", b"x" * 5000, sync=False)
+        files.rename("/f/a", "/f/b")
+        assert files.sync_disk(handle)
+        after = files.power_cut()
+        assert content_of(after, "/f/b") == b"x" * 5000
+        assert content_of(after, "/f/a") is None
+
+
+def test_a_failed_sync_of_the_disk_is_not_made_good_by_the_next() -> None:
+    kept = 0
+    for seed in SEEDS:
+        files = FaultyFiles(seed)
+        handle = written(files, "/a", b"o" * PAGE_SIZE, sync=True)
+        files.pwrite(handle, b"n" * PAGE_SIZE, 0)
+        files.fail("sync_disk")
+        with pytest.raises(OSError, match="Input/output"):
+            files.sync_disk(handle)
+        files.sync_disk(handle)
+        kept += content_of(files.power_cut(), "/a") == b"n" * PAGE_SIZE
+    assert 0 < kept < len(SEEDS)
+
+
+def test_a_fault_can_be_of_one_place() -> None:
+    files = FaultyFiles(1)
+    here, there = written(files, "/here", b"", sync=True), written(files, "/there-x", b"", sync=True)
+    files.fail("pwrite", nth=2, where="-x")
+    files.pwrite(here, b"1", 0)
+    files.pwrite(there, b"1", 0)
+    files.pwrite(here, b"2", 0)
+    with pytest.raises(OSError, match="Input/output"):
+        files.pwrite(there, b"2", 0)
+    assert files.last_change == ("pwrite", "/there-x")
+
+
+def test_an_image_of_a_disk_makes_the_same_disk_all_durable() -> None:
+    files = FaultyFiles(1)
+    files.make_folder("/f")
+    files.make_folder("/f/empty")
+    written(files, "/f/a", b"one", sync=False)
+    written(files, "/b", b"", sync=False)
+    image = files.image()
+    assert image == {"/f/": b"", "/f/a": b"one", "/f/empty/": b"", "/b": b""}
+    for seed in SEEDS:
+        assert FaultyFiles.restored(image, seed).power_cut().image() == image

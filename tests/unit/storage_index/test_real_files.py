@@ -2,6 +2,7 @@
 
 import errno
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -123,3 +124,14 @@ def test_a_short_read_of_the_system_is_finished(tmp_path: Path, monkeypatch: pyt
     assert files.pread(handle, 8, 1) == b"12345678"
     assert files.pread(handle, 20, 1) == b"123456789"
     files.close(handle)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux has syncfs")
+def test_a_whole_file_system_is_synced_where_the_system_can(tmp_path: Path) -> None:
+    files = RealFiles()
+    handle = files.create(str(tmp_path / "a"))
+    files.pwrite(handle, b"x", 0)
+    assert files.sync_disk(handle)
+    files.close(handle)
+    with pytest.raises(OSError, match="Bad file"):
+        files.sync_disk(handle)
