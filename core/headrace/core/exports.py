@@ -25,7 +25,7 @@ class ResponseType(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """Where an export's latencies are published, and of how many requests: percent, or 0 for "those whose headers ask"."""
+    """Where an export's latencies are published, and of how many requests: percent; 0: of those whose headers ask."""
 
     subject: str
     sampling: int = SAMPLING_ALL

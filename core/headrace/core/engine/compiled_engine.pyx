@@ -517,6 +517,8 @@ cdef class FastPath:
             route = self.routes.exact(cache, route_by, table.route(route_by))  # for this call
         if route is None or route.count == 0 or route.group_count > 0:
             return 0
+        if route.route is not None and route.route.followed:  # lines with the subjects of other accounts
+            return 0
         route.is_counted = True
         self.routes.counted.append(route)
         try:

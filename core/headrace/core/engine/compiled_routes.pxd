@@ -71,6 +71,7 @@ cdef class Routes:
     cdef RouteCache cache(self, scope, table)
     cdef Gatherer gatherer(self, sink)
     cdef FastRoute find(self, RouteCache cache, const char *subject, size_t size)
+    cdef FastRoute _mapped(self, RouteCache cache, bytes name, bint is_known)
     cdef FastRoute exact(self, RouteCache cache, bytes subject, plain)
     cdef int look_at(self, FastRoute route) except -1
     cdef int settle(self) except -1

@@ -143,6 +143,8 @@ cdef class Routes:
             if route.is_live:
                 return route
         name = subject[:size]
+        if cache.scope is not None and cache.scope.mapper is not None:
+            return self._mapped(cache, name, route is not None or cache.was_seen(hashed))
         if route is not None or cache.was_seen(hashed):
             if cache.scope is not None and not cache.scope.may_publish(name):
                 return None
@@ -175,8 +177,29 @@ cdef class Routes:
             return None
         return route
 
+    cdef FastRoute _mapped(self, RouteCache cache, bytes name, bint is_known):
+        """Give the route of the subject that a mapping always leads to; None where chance or a sink is in it.
+
+        Its lines have the mapped subject already; sinks would be shown the other one.
+        """
+        cdef FastRoute route
+        if not is_known:
+            return None
+        mapped = cache.scope.mapper.fixed(name)
+        if not mapped or not cache.scope.may_publish(mapped):
+            return None
+        plain = cache.table.lasting_route(mapped)
+        if plain.boxes and mapped != name:
+            return None
+        route = self.exact(cache, name, plain)
+        if route is not None:
+            cache.exact = cache.keep(cache.exact, route)
+        return route
+
     cdef FastRoute exact(self, RouteCache cache, bytes subject, plain):
         """Make a fast route of a subject's plain route; None where it has a part that is not for the fast path."""
+        if plain.shown_boxes:
+            return None
         targets = list(plain.targets)
         group_sizes = []
         for _, members in plain.groups:

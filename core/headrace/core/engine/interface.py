@@ -39,6 +39,8 @@ from headrace.core.base.chance import Chance
 from headrace.core.base.clock import Clock
 from headrace.core.base.message import Batch, Sink, View
 from headrace.core.errors import ProtocolError
+from headrace.core.routing.follower import Follower
+from headrace.core.routing.mapping import Mapper
 
 STALL_SIZE: Final = 2 * 1024 * 1024
 """Pending output of a subscriber above which its fast publishers wait, bytes."""
@@ -255,6 +257,17 @@ class Delivered:
     outcome: Outcome
 
 
+@dataclass(frozen=True, slots=True)
+class Forwarded:
+    """What became of a message that crossed into another account: whether anybody took it, and the sinks' events.
+
+    Sinks that stand for services of yet another account do not count; whoever forwards asks them.
+    """
+
+    took: bool
+    events: Sequence[Event]
+
+
 class Registration(Protocol):
     """A sink's place in the routes."""
 
@@ -349,11 +362,13 @@ class Engine(Protocol):
         *,
         queue: bytes = b"",
         answers: Callable[[bytes], bool] | None = None,
+        is_service: bool = False,
     ) -> Registration:
         """Route what is published on `subject` (wildcards allowed) to `sink`.
 
         `answers` tells for a literal subject whether this sink counts as a responder; None: always. It is asked
-        once for a subject, when its route is resolved.
+        once for a subject, when its route is resolved. `is_service`: it stands for a service of another account, is
+        not seen by accounts that import streams from this one, and does not count for `forward`.
         """
         ...
 
@@ -367,6 +382,30 @@ class Engine(Protocol):
         self, connection: Connection, subject: bytes, reply: bytes, headers: bytes, payload: bytes
     ) -> Sequence[Event]:
         """Route a message on a client's behalf, permission aside."""
+        ...
+
+    def forward(
+        self,
+        connection_id: int,
+        account: str,
+        subject: bytes,
+        reply: bytes,
+        headers: bytes,
+        payload: bytes,
+    ) -> Forwarded:
+        """Route a message that came through a service import, on behalf of whoever sent it (0: the server)."""
+        ...
+
+    def tell_no_responders(self, connection_id: int, reply: bytes, subject: bytes) -> None:
+        """Answer a client's request with status 503, if it wants that and listens to the reply itself."""
+        ...
+
+    def follow(self, exporter: str, follower: Follower) -> Registration:
+        """Deliver what is published in `exporter` to those of another account who subscribe to its import of it."""
+        ...
+
+    def set_mapper(self, account: str, mapper: Mapper | None) -> None:
+        """Map subjects that an account's clients publish on, before permissions and routes."""
         ...
 
     def answer(

@@ -17,6 +17,7 @@ from headrace.core.engine.interface import (
     Delivered,
     EngineSetup,
     Event,
+    Forwarded,
     Outcome,
     Registration,
     SubscriptionInfo,
@@ -27,6 +28,8 @@ from headrace.core.engine.plain_delivery import Delivery, body_of
 from headrace.core.engine.plain_reader import Reader
 from headrace.core.engine.plain_subscriptions import Subscriptions, describe
 from headrace.core.routing.entries import SinkBox, SinkEntry
+from headrace.core.routing.follower import Follower
+from headrace.core.routing.mapping import Mapper
 
 
 class SinkRegistration:
@@ -42,6 +45,21 @@ class SinkRegistration:
         entry, self._entry = self._entry, None
         if entry is not None:
             self._engine.remove_sink(self._account, entry)
+
+
+class FollowRegistration:
+    """A stream import's place in the exporter's routes."""
+
+    def __init__(self, subscriptions: Subscriptions, exporter: str, follower: Follower) -> None:
+        self._subscriptions = subscriptions
+        self._exporter = exporter
+        self._follower: Follower | None = follower
+
+    def close(self) -> None:
+        """Take it out; harmless when repeated."""
+        follower, self._follower = self._follower, None
+        if follower is not None:
+            self._subscriptions.unfollow(self._exporter, follower)
 
 
 class PlainEngine:
@@ -140,12 +158,15 @@ class PlainEngine:
         *,
         queue: bytes = b"",
         answers: Callable[[bytes], bool] | None = None,
+        is_service: bool = False,
     ) -> Registration:
         box = self._boxes.get(id(sink))
         if box is None:
             box = self._boxes[id(sink)] = SinkBox(sink)
         box.references += 1
-        entry = SinkEntry(box, subject, queue, answers, order=self._subscriptions.next_order())
+        entry = SinkEntry(
+            box, subject, queue, answers, order=self._subscriptions.next_order(), is_service=is_service
+        )
         self._subscriptions.add(account, entry)
         return SinkRegistration(self, account, entry)
 
@@ -176,6 +197,35 @@ class PlainEngine:
         self._reader.publish(connection, scope, publish, body, events)
         self._reader.report_gathered(events)
         return events
+
+    def forward(
+        self,
+        connection_id: int,
+        account: str,
+        subject: bytes,
+        reply: bytes,
+        headers: bytes,
+        payload: bytes,
+    ) -> Forwarded:
+        route = self._subscriptions.table(account).own_route(subject)
+        size = len(headers) + len(payload)
+        publisher = self._connections.get(connection_id)
+        body = body_of(reply, headers, payload)
+        took = self._delivery.spread(publisher, route, reply, len(headers), size, body)
+        return Forwarded(took, self._settled())
+
+    def tell_no_responders(self, connection_id: int, reply: bytes, subject: bytes) -> None:
+        connection = self._connections.get(connection_id)
+        if connection is not None and connection.no_responders:
+            scope = connection.scope or self._subscriptions.bind(connection)
+            self._reader.tell_no_responders(connection, scope, reply, subject)
+
+    def follow(self, exporter: str, follower: Follower) -> Registration:
+        self._subscriptions.follow(exporter, follower)
+        return FollowRegistration(self._subscriptions, exporter, follower)
+
+    def set_mapper(self, account: str, mapper: Mapper | None) -> None:
+        self._subscriptions.set_mapper(account, mapper)
 
     def answer(
         self, account: str, batch: Batch, prefix: bytes, first_sequence: int, suffix: bytes

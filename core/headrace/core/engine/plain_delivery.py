@@ -179,6 +179,8 @@ class Delivery:
                 took = True
         if route.boxes:
             self._gather_one(route.boxes, publisher, route.subject, reply, header_size, total_size, body)
+        for box, shown in route.shown_boxes:
+            self._gather_one((box,), publisher, shown, reply, header_size, total_size, body)
         return took
 
     def spread_run(
@@ -224,6 +226,8 @@ class Delivery:
                 self._relieve(connection, publisher)
         if route.boxes:
             self._gather_run(route.boxes, publisher, route.subject, header_size, total_size, run)
+        for box, shown in route.shown_boxes:
+            self._gather_run((box,), publisher, shown, header_size, total_size, run)
 
     def _put(
         self,

@@ -118,7 +118,8 @@ class Reader:
         is_open = connection.phase is Phase.OPEN
         plans = scope.plans if is_open else _NO_PLANS
         verbose = connection.verbose
-        is_swift = is_open and not verbose and not connection.pedantic
+        mapper = scope.mapper if is_open else None
+        is_swift = is_open and not verbose and not connection.pedantic and mapper is None
         max_line = connection.max_control_line
         tails = self._tails
         max_payload = connection.max_payload if connection.max_payload >= 0 else 1 << 62
@@ -195,7 +196,7 @@ class Reader:
                                     )
                                     and connection.no_responders
                                 ):
-                                    self._tell_no_responders(connection, scope, reply, subject)
+                                    self.tell_no_responders(connection, scope, reply, subject)
                                 if delivery.expired:
                                     self._subscriptions.expire()
                                 position = stop + 2
@@ -217,10 +218,14 @@ class Reader:
                             connection.position = position
                             return
                         continue
+                    if mapper is not None:
+                        publish = publish._replace(subject=mapper.mapped(publish.subject))
                 else:
                     self._begin_publish(connection, publish, len(line), events)
                     position = newline
-                    if not publish.reply:
+                    if mapper is not None:
+                        publish = publish._replace(subject=mapper.mapped(publish.subject))
+                    elif not publish.reply:
                         self._plan(connection, scope, publish, line)
                     elif not publish.header_size and scope.may_publish(publish.subject):
                         if scope.is_worth_planning(publish.subject):
@@ -279,9 +284,9 @@ class Reader:
         if delivery.expired:
             self._subscriptions.expire()
         if reply and not took and connection.no_responders:
-            self._tell_no_responders(connection, scope, reply, publish.subject)
+            self.tell_no_responders(connection, scope, reply, publish.subject)
 
-    def _tell_no_responders(
+    def tell_no_responders(
         self, connection: PlainConnection, scope: PublishScope, reply: bytes, subject: bytes
     ) -> None:
         """Answer a request that nobody takes, if its sender itself listens to the reply."""

@@ -8,6 +8,7 @@ reply are not planned (replies are unique); a line is planned when it comes for 
 from typing import Final
 
 from headrace.core.engine.interface import Rules, Verdict
+from headrace.core.routing.mapping import Mapper
 from headrace.core.routing.table import Route, RouteTable
 
 PLANS_MAX: Final = 16_384
@@ -41,11 +42,21 @@ class Plan:
 
 
 class PublishScope:
-    """Shared by all connections with the same account, permissions and willingness to send headers."""
+    """Shared by all connections with the same account, permissions and willingness to send headers.
+
+    `mapper`: the account's mappings; where it has some, nothing is planned, as a line may lead elsewhere each time.
+    """
 
     def __init__(
-        self, table: RouteTable, permissions: object | None, rules: Rules, *, is_system: bool
+        self,
+        table: RouteTable,
+        permissions: object | None,
+        rules: Rules,
+        *,
+        is_system: bool,
+        mapper: Mapper | None = None,
     ) -> None:
+        self.mapper = mapper
         self.table = table
         self.permissions = permissions
         self._rules = rules
@@ -94,6 +105,10 @@ class PublishScope:
         if len(self.routes) >= PLANS_MAX:
             self.routes.clear()
         self.routes[subject] = self.table.lasting_route(subject)
+
+    def set_mapper(self, mapper: Mapper | None) -> None:
+        self.mapper = mapper
+        self.forget()
 
     def forget(self) -> None:
         """Drop every verdict, and the plans and routes that rest on them."""

@@ -14,9 +14,11 @@ from headrace.core.errors import (
     TooManyTokens,
 )
 from headrace.core.routing.entries import Entry, Subscription
+from headrace.core.routing.follower import Follower
 from headrace.core.routing.interest import Watchers
+from headrace.core.routing.mapping import Mapper
 from headrace.core.routing.table import RouteTable
-from headrace.core.subject import is_valid
+from headrace.core.subject import is_valid, overlaps
 
 _RESERVED_QUEUE = b"_sys_"
 
@@ -31,6 +33,7 @@ class Subscriptions:
         self._delivery = delivery
         self._tables: dict[str, RouteTable] = {}
         self._scopes: dict[tuple[str, object | None, bool, bool], PublishScope] = {}
+        self._mappers: dict[str, Mapper] = {}
         self._order = 0
         self.watchers = Watchers(self.has_interest)
         self.count = 0
@@ -39,7 +42,7 @@ class Subscriptions:
         """Give an account's routes, which begin empty."""
         table = self._tables.get(account)
         if table is None:
-            table = self._tables[account] = RouteTable(self._may_receive)
+            table = self._tables[account] = RouteTable(self._may_receive, account)
         return table
 
     def bind(self, connection: PlainConnection) -> PublishScope:
@@ -52,6 +55,7 @@ class Subscriptions:
                 connection.permissions,
                 self._rules,
                 is_system=connection.account == self._system_account,
+                mapper=self._mappers.get(connection.account),
             )
         connection.scope = scope
         return scope
@@ -134,12 +138,43 @@ class Subscriptions:
         return self._order
 
     def add(self, account: str, entry: Entry) -> None:
-        self.table(account).add(entry)
-        self.watchers.changed(account, entry.subject)
+        table = self.table(account)
+        table.add(entry)
+        self._changed(table, entry.subject)
 
     def remove(self, account: str, entry: Entry) -> None:
-        self.table(account).remove(entry)
-        self.watchers.changed(account, entry.subject)
+        table = self.table(account)
+        table.remove(entry)
+        self._changed(table, entry.subject)
+
+    def _changed(self, table: RouteTable, subject: bytes) -> None:
+        self.watchers.changed(table.account, subject)
+        for other, follower in table.followed:
+            if overlaps(subject, follower.local):
+                self.watchers.changed(other.account, follower.source)
+
+    # between accounts
+
+    def follow(self, exporter: str, follower: Follower) -> None:
+        """Put an account's import of a stream into the exporter's routes."""
+        self.table(follower.account).follow(self.table(exporter), follower)
+        self.watchers.changed(exporter, follower.source)
+
+    def unfollow(self, exporter: str, follower: Follower) -> None:
+        self.table(follower.account).unfollow(self.table(exporter), follower)
+        self.watchers.changed(exporter, follower.source)
+
+    def set_mapper(self, account: str, mapper: Mapper | None) -> None:
+        """Map what clients of an account publish from now on."""
+        if mapper is None:
+            self._mappers.pop(account, None)
+        else:
+            self._mappers[account] = mapper
+        for key, scope in self._scopes.items():
+            if key[0] == account:
+                scope.set_mapper(mapper)
+        if account in self._tables:
+            self._tables[account].forget_routes()
 
     # questions
 

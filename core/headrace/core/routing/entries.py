@@ -60,9 +60,9 @@ class SinkBox:
 
 
 class SinkEntry:
-    """A sink's registration on a subject."""
+    """A sink's registration on a subject. `is_service`: it stands for a service of another account."""
 
-    __slots__ = ("answers", "box", "order", "queue", "subject")
+    __slots__ = ("answers", "box", "is_service", "order", "queue", "subject")
 
     def __init__(
         self,
@@ -72,12 +72,14 @@ class SinkEntry:
         answers: Callable[[bytes], bool] | None,
         *,
         order: int,
+        is_service: bool = False,
     ) -> None:
         self.box = box
         self.subject = subject
         self.queue = queue
         self.answers = answers
         self.order = order
+        self.is_service = is_service
 
 
 Entry = Subscription | SinkEntry

@@ -13,14 +13,20 @@ each use. Four memories make answers cheap:
 - `_seen`: subjects seen once, so that the second time is known.
 
 All are bounded, and emptied when full: what is in use comes back at once.
+
+Other accounts that import a stream of this one are *followers*: where a route is made, their entries for the subject as
+they know it are put into it beside this account's own. So a message crosses accounts without a step in between, and an
+account without followers pays nothing. A follower is not followed further, and what came through a service
+import is not exported again (`own_route`), as in the reference.
 """
 
 from collections.abc import Callable, Sequence
 from typing import Final
 
 from headrace.core.routing.entries import Entry, SinkBox, SinkEntry, Subscription, Target
+from headrace.core.routing.follower import Follower
 from headrace.core.routing.trie import Trie
-from headrace.core.subject import ANY_TOKEN, has_empty_token, has_wildcard, tokens
+from headrace.core.subject import ANY_TOKEN, has_empty_token, has_wildcard, overlaps, tokens
 
 ROUTES_MAX: Final = 16_384
 TARGETS_MAX: Final = 200_000
@@ -42,19 +48,44 @@ class Route:
     the sinks outside of any queue. `is_answered`: a sink takes responsibility, so there is no "no responders".
     `is_even`: each connection occurs at most once and there are no groups, so whole runs may be delivered
     target by target without anybody seeing another order. `only_box`: a sink that answers, where nobody else is there.
+    `followed`: other accounts are in it; `shown_boxes` are their sinks, with the subject as they know it.
     """
 
-    __slots__ = ("boxes", "groups", "is_answered", "is_even", "is_live", "only_box", "subject", "targets")
+    __slots__ = (
+        "boxes",
+        "followed",
+        "groups",
+        "is_answered",
+        "is_even",
+        "is_live",
+        "only_box",
+        "shown_boxes",
+        "subject",
+        "targets",
+    )
 
-    def __init__(self, subject: bytes, entries: Sequence[Entry], may_receive: MayReceive) -> None:
+    def __init__(
+        self,
+        subject: bytes,
+        entries: Sequence[Entry],
+        may_receive: MayReceive,
+        followed: Sequence[tuple[bytes, Sequence[Entry]]] = (),
+        *,
+        is_own: bool = False,
+    ) -> None:
         self.subject = subject
         self.is_live = True
         self.is_answered = False
         self.targets: tuple[Target, ...] = ()
         self.groups: tuple[tuple[bytes, tuple[Member, ...]], ...] = ()
         self.boxes: tuple[SinkBox, ...] = ()
+        self.shown_boxes: tuple[tuple[SinkBox, bytes], ...] = ()
+        self.followed = bool(followed)
         self.is_even = True
         self.only_box: SinkBox | None = None
+        if followed or is_own:
+            self._sort_in(entries, may_receive, followed, is_own=is_own)
+            return
         if len(entries) == 1 and isinstance(entries[0], Subscription):
             only = entries[0]  # replies to inboxes: a route for each message, so the short way counts
             if not only.queue:
@@ -69,16 +100,23 @@ class Route:
                 self.only_box = only_sink.box
             return
         if entries:
-            self._sort_in(entries, may_receive)
+            self._sort_in(entries, may_receive, (), is_own=False)
 
-    def _sort_in(self, entries: Sequence[Entry], may_receive: MayReceive) -> None:
+    def _sort_in(
+        self,
+        entries: Sequence[Entry],
+        may_receive: MayReceive,
+        followed: Sequence[tuple[bytes, Sequence[Entry]]],
+        *,
+        is_own: bool,
+    ) -> None:
         subject = self.subject
         targets: list[Target] = []
         groups: dict[bytes, list[Member]] = {}
         boxes: list[SinkBox] = []
         for entry in entries:
             if isinstance(entry, SinkEntry):
-                if entry.answers is None or entry.answers(subject):
+                if not (is_own and entry.is_service) and (entry.answers is None or entry.answers(subject)):
                     self.is_answered = self.is_answered or not entry.queue
                 if entry.queue:
                     groups.setdefault(entry.queue, []).append(entry.box)
@@ -89,20 +127,52 @@ class Route:
                     groups.setdefault(entry.queue, []).append(Target(entry, subject))
                 else:
                     targets.append(Target(entry, subject))
+        if followed:
+            self._follow(followed, may_receive, targets, groups)
         self.targets = tuple(targets)
         self.groups = tuple((name, tuple(groups[name])) for name in sorted(groups))
         self.boxes = tuple(boxes)
-        if self.is_answered and len(boxes) == 1 and not targets and not groups:
+        if self.is_answered and len(boxes) == 1 and not targets and not groups and not self.shown_boxes:
             self.only_box = boxes[0]
         self.is_even = not groups and (
             len(targets) < 2 or len({target.connection.id for target in targets}) == len(targets)
         )
 
+    def _follow(
+        self,
+        followed: Sequence[tuple[bytes, Sequence[Entry]]],
+        may_receive: MayReceive,
+        targets: list[Target],
+        groups: dict[bytes, list[Member]],
+    ) -> None:
+        """Put in what other accounts have, under the subject as they know it."""
+        shown_boxes: list[tuple[SinkBox, bytes]] = []
+        for shown, entries in followed:
+            for entry in entries:
+                if isinstance(entry, SinkEntry):
+                    if entry.is_service or entry.queue:
+                        continue
+                    if entry.answers is None or entry.answers(shown):
+                        self.is_answered = True
+                    if (entry.box, shown) not in shown_boxes:
+                        shown_boxes.append((entry.box, shown))
+                elif not entry.is_filtered or may_receive(entry, shown):
+                    if entry.queue:
+                        groups.setdefault(entry.queue, []).append(Target(entry, shown))
+                    else:
+                        targets.append(Target(entry, shown))
+        self.shown_boxes = tuple(shown_boxes)
+        targets.sort(key=_target_age)
+
 
 class RouteTable:
     """All entries of one account."""
 
-    def __init__(self, may_receive: MayReceive) -> None:
+    def __init__(self, may_receive: MayReceive, account: str = "") -> None:
+        self.account = account
+        self.followers: list[Follower] = []  # accounts that import streams of this one
+        self.followed: list[tuple[RouteTable, Follower]] = []  # what this one imports, and from where
+        self._services = 0  # sinks that stand for services of other accounts
         self._may_receive = may_receive
         self._literals: dict[bytes, dict[Entry, None]] = {}
         self._wildcards: Trie[Entry] = Trie()
@@ -118,6 +188,8 @@ class RouteTable:
     def add(self, entry: Entry) -> None:
         if isinstance(entry, Subscription):
             self.subscription_count += 1
+        else:
+            self._services += entry.is_service
         if has_wildcard(entry.subject):
             self._wildcards.insert(entry.subject, entry)
             self._forget_wildcards()
@@ -128,6 +200,8 @@ class RouteTable:
         else:
             self._literals.setdefault(entry.subject, {})[entry] = None
             self._forget_literal(entry.subject)
+        if self.followed:
+            self._tell_followed(entry.subject)
 
     def remove(self, entry: Entry) -> None:
         """Take out an entry that was added."""
@@ -143,13 +217,30 @@ class RouteTable:
             self._forget_literal(entry.subject)
         if isinstance(entry, Subscription):
             self.subscription_count -= 1
+        else:
+            self._services -= entry.is_service
+        if self.followed:
+            self._tell_followed(entry.subject)
+
+    def follow(self, other: "RouteTable", follower: Follower) -> None:
+        """Import a stream of another account; `follower` stands for this table there."""
+        follower.entries_of = self.entries_of
+        self.followed.append((other, follower))
+        other.followers.append(follower)
+        other.forget_everything()
+
+    def unfollow(self, other: "RouteTable", follower: Follower) -> None:
+        """End an import."""
+        self.followed.remove((other, follower))
+        other.followers.remove(follower)
+        other.forget_everything()
 
     def route(self, subject: bytes) -> Route:
         """Give the route of a literal subject; remember it if it is asked for again."""
         route = self._routes.get(subject)
         if route is not None:
             return route
-        route = Route(subject, self._entries(subject), self._may_receive)
+        route = self._made(subject)
         if subject in self._seen:
             self._remember(route)
         else:
@@ -162,9 +253,15 @@ class RouteTable:
         """Give the route of a literal subject, remembered: its `is_live` is kept up to date."""
         route = self._routes.get(subject)
         if route is None:
-            route = Route(subject, self._entries(subject), self._may_receive)
+            route = self._made(subject)
             self._remember(route)
         return route
+
+    def own_route(self, subject: bytes) -> Route:
+        """Give the route of what came through a service import: no followers, and services do not count as answers."""
+        if not self.followers and not self._services:
+            return self.route(subject)
+        return Route(subject, self._entries(subject), self._may_receive, is_own=True)
 
     def has_literal(self, subject: bytes) -> bool:
         """Tell whether an entry names exactly this subject."""
@@ -178,6 +275,10 @@ class RouteTable:
         if has_empty_token(subject):
             return None
         parent = subject.rpartition(b".")[0]
+        if self.followers and parent:
+            siblings = parent + b".*"
+            if any(overlaps(follower.source, siblings) for follower in self.followers):
+                return None
         below = self._parents.get(parent) or self._known_by_prefix(subject)
         if below is None:
             self._wildcard_entries(subject, parent)
@@ -191,6 +292,42 @@ class RouteTable:
             route.is_live = False
         self._routes.clear()
         self._target_count = 0
+
+    def forget_everything(self) -> None:
+        """Drop routes, and what they are made from."""
+        self._forget_wildcards()
+
+    def entries_of(self, subject: bytes) -> Sequence[Entry]:
+        """Give all entries for a literal subject, by age."""
+        return self._entries(subject)
+
+    def _made(self, subject: bytes) -> Route:
+        if not self.followers:
+            return Route(subject, self._entries(subject), self._may_receive)
+        followed: list[tuple[bytes, Sequence[Entry]]] = []
+        for follower in self.followers:
+            shown = follower.shown(subject)
+            if shown is not None:
+                entries = follower.entries_of(shown)
+                if entries:
+                    followed.append((shown, entries))
+        return Route(subject, self._entries(subject), self._may_receive, followed)
+
+    def _tell_followed(self, subject: bytes) -> None:
+        """Drop the routes of others that this change concerns."""
+        is_wild = has_wildcard(subject)
+        for other, follower in self.followed:
+            if is_wild:
+                if overlaps(subject, follower.local):
+                    other.forget_everything()
+            else:
+                original = follower.original(subject)
+                if original is not None:
+                    other.forget(original)
+
+    def forget(self, subject: bytes) -> None:
+        """Drop the route of one literal subject."""
+        self._forget_literal(subject)
 
     def _entries(self, subject: bytes) -> Sequence[Entry]:
         if has_empty_token(subject):
@@ -265,3 +402,7 @@ def _tail_length(pattern: bytes) -> int:
 
 def _age(entry: Entry) -> int:
     return entry.order
+
+
+def _target_age(target: Target) -> int:
+    return target.subscription.order
