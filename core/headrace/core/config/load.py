@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 
 from headrace.core import limits
 from headrace.core.config import absent, grammar, models
+from headrace.core.config.block import Block
 from headrace.core.config.tree import ConfigInvalid, Node, Place, Plain, Table, Value, digest, plain
 from headrace.core.options import (
     AccountJetStreamOptions,
@@ -125,7 +126,7 @@ def _written(holder: object, step: str | int) -> str | int | None:
 
 
 _BLOCKS: Final = tuple(
-    block for block in vars(models).values() if isinstance(block, type) and issubclass(block, models.Block)
+    block for block in vars(models).values() if isinstance(block, type) and issubclass(block, Block)
 )
 
 

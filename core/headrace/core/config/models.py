@@ -7,105 +7,28 @@ Units are the file's; `Duration` has become nanoseconds.
 Source: the reference server 2.15's configuration, probed.
 """
 
-from collections.abc import Mapping
-from typing import Annotated, ClassVar, Final, Literal, cast
+from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from headrace.core.base.clock import NS_PER_S
-from headrace.core.config.values import (
-    Address,
-    checked_port,
-    parse_address,
-    parse_duration,
-    parse_storage_size,
+from headrace.core.config.block import (
+    Block,
+    Count,
+    Duration,
+    Listen,
+    Port,
+    Positive,
+    QuotedDuration,
+    Seconds,
+    StorageSize,
+    Tags,
+    as_list,
 )
 from headrace.core.subject import is_valid
 
 LAME_DUCK_DURATION_MIN_NS: Final = 30 * NS_PER_S
 CONTROL_LINE_MAX: Final = 2**31 - 1
-
-
-class Block(BaseModel):
-    """A map of the configuration file."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-    aliases: ClassVar[Mapping[str, str]] = {}
-
-    @model_validator(mode="before")
-    @classmethod
-    def _use_canonical_keys(cls, value: object) -> object:
-        if not isinstance(value, dict):
-            return value
-        written = cast("dict[str, object]", value)
-        return {cls.aliases.get(key.lower(), key.lower()): item for key, item in written.items()}
-
-
-# kinds of values
-
-
-def _duration_ns(value: object, info: ValidationInfo) -> object:
-    if isinstance(value, str):
-        return parse_duration(value)
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        if isinstance(info.context, list):
-            info.context.append(info.field_name)
-        return int(value * NS_PER_S)
-    return value
-
-
-def _quoted_duration_ns(value: object) -> object:
-    if not isinstance(value, str):
-        raise ValueError('expected a duration in quotes, such as "2m"')  # noqa: TRY004  (pydantic collects ValueError)
-    return parse_duration(value)
-
-
-def _seconds_ns(value: object) -> object:
-    if isinstance(value, str):
-        return parse_duration(value)
-    return int(value * NS_PER_S) if isinstance(value, int | float) and not isinstance(value, bool) else value
-
-
-def _address(value: object) -> object:
-    if isinstance(value, str):
-        return parse_address(value)
-    if isinstance(value, int) and not isinstance(value, bool):
-        return Address("", checked_port(value))
-    raise ValueError('expected a port or "host:port"')
-
-
-def _port(value: object) -> object:
-    return checked_port(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
-def _storage_size(value: object) -> object:
-    return parse_storage_size(value) if isinstance(value, str) else value
-
-
-def _name(value: object) -> object:
-    if isinstance(value, str) and any(character.isspace() for character in value):
-        raise ValueError("server name cannot contain spaces")
-    return value
-
-
-def _as_list(value: object) -> object:
-    return [value] if isinstance(value, str) else value
-
-
-Duration = Annotated[int, BeforeValidator(_duration_ns)]
-"""Text with a unit; a bare number is taken for seconds, with a warning."""
-
-QuotedDuration = Annotated[int, BeforeValidator(_quoted_duration_ns)]
-Seconds = Annotated[int, BeforeValidator(_seconds_ns)]
-"""A bare number is seconds, and no warning is due."""
-
-Listen = Annotated[Address, BeforeValidator(_address)]
-Port = Annotated[int, BeforeValidator(_port)]
-StorageSize = Annotated[int, BeforeValidator(_storage_size)]
-Positive = Annotated[int, Field(ge=1)]
-Count = Annotated[int, Field(ge=0)]
-Tags = Annotated[list[str], BeforeValidator(_as_list)]
 
 
 # authorization
@@ -144,13 +67,13 @@ SubscribeSubject = Annotated[
 
 
 class PublishRules(Block):
-    allow: Annotated[list[PublishSubject], BeforeValidator(_as_list)] | None = None
-    deny: Annotated[list[PublishSubject], BeforeValidator(_as_list)] = []
+    allow: Annotated[list[PublishSubject], BeforeValidator(as_list)] | None = None
+    deny: Annotated[list[PublishSubject], BeforeValidator(as_list)] = []
 
 
 class SubscribeRules(Block):
-    allow: Annotated[list[SubscribeSubject], BeforeValidator(_as_list)] | None = None
-    deny: Annotated[list[SubscribeSubject], BeforeValidator(_as_list)] = []
+    allow: Annotated[list[SubscribeSubject], BeforeValidator(as_list)] | None = None
+    deny: Annotated[list[SubscribeSubject], BeforeValidator(as_list)] = []
 
 
 class ResponseRules(Block):
@@ -301,6 +224,12 @@ class JetStream(Block):
 
 
 # the whole file
+
+
+def _name(value: object) -> object:
+    if isinstance(value, str) and any(character.isspace() for character in value):
+        raise ValueError("server name cannot contain spaces")
+    return value
 
 
 class ConfigFile(Block):
