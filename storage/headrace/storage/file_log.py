@@ -13,7 +13,7 @@ Checkpoints bound that replay; they, and what else keeps the folder small, are i
 """
 
 import contextlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from headrace.core.base.chance import Chance
@@ -41,6 +41,7 @@ from headrace.storage.interface import (
     SubjectState,
 )
 from headrace.storage.log_reads import LogReads
+from headrace.storage.losses import Losses, Unreadable
 from headrace.storage.record import (
     RECORD_SIZE_MAX,
     SEQUENCE_MAX,
@@ -54,9 +55,9 @@ from headrace.storage.record import (
     pack_ranges,
 )
 from headrace.storage.registers import apply_change, copy_register
+from headrace.storage.segment import Segment
 from headrace.storage.segment_writer import SegmentWriter
-from headrace.storage.segments import Place
-from headrace.storage.state import DamagedPlace, Lost, Operation
+from headrace.storage.state import DamagedPlace, Operation
 from headrace.storage.state_log import StateLog
 from headrace.storage.sync import Errands, Write
 from headrace.storage.upkeep import Facts, Upkeep
@@ -105,7 +106,8 @@ class FileLog:
         self._contents = contents
         self._writer = writer
         self._state = state
-        self._reads = LogReads(contents, on_corrupt=self._on_corrupt, rebuild_index=self.rebuild_index)
+        self._losses = Losses(contents, damage, record=self._record_finding)
+        self._reads = LogReads(contents, on_corrupt=self._losses.meet, rebuild_index=self.rebuild_index)
         self._fenced = ""
         self._is_touched = False
         self._head: Head | None = None
@@ -405,6 +407,18 @@ class FileLog:
             self._writer.mark(RecordType.SETTLE, self._contents.last)
             self._commit.note(self, sync=False)
 
+    def on_finding(self, callback: Callable[[str], None]) -> None:
+        """Have each damage that is met told once, in a line for the log."""
+        self._losses.tell = callback
+
+    def sealed_segments(self) -> Sequence[Segment]:
+        """Give the segments that nothing is written to any more."""
+        return [each for each in self._contents.segments.all[:-1] if each.written == each.used]
+
+    def note_damage(self, segment: Segment, suffix: str, found: Sequence[Unreadable]) -> int:
+        """Meet what does not check in a segment's file, or the one beside it; give how many findings are new."""
+        return self._losses.note_damage(segment, suffix, found)
+
     def note_opened(self, operations: list[Operation], replayed_count: int) -> None:
         """The log was opened after an unclean stop: what these operations say was found, so much was replayed."""
         self._upkeep.note_replayed(replayed_count)
@@ -462,6 +476,14 @@ class FileLog:
         self._commit.note(self, sync=sync)
         return change
 
+    def _record_finding(self, operations: list[Operation]) -> int:
+        """Note what a read found out; where that cannot be noted, the next one finds it again."""
+        self._head = None
+        if not self._fenced:
+            with contextlib.suppress(StorageError):
+                self._record(operations, sync=False)
+        return self._state.change
+
     def _remove(self, ranges: list[tuple[int, int]], *, secure: bool, ahead: int) -> int:
         contents = self._contents
         if not ranges and not ahead:
@@ -474,7 +496,7 @@ class FileLog:
             removed = 0
         if ahead > contents.last:
             self._skip(ahead, contents.last_time_ns)
-        self._note_lost()
+        self._losses.note()
         return removed
 
     def _skip(self, last: int, time_ns: int) -> None:
@@ -521,7 +543,7 @@ class FileLog:
             before = contents.messages
             contents.apply(sequence, extras)
             self._upkeep.note_removed(before - contents.messages)
-            self._note_lost()
+            self._losses.note()
 
     def _made_explicit(self, entry: Entry, sequence: int) -> Effect:
         """Name every sequence that an effect means, so that replay needs no index."""
@@ -550,32 +572,6 @@ class FileLog:
     def _subject_rules(entries: Sequence[Entry]) -> int:
         """Count the entries that may evict others of the same call."""
         return sum(entry.effect.subject_before for entry in entries)
-
-    def _on_corrupt(self, where: Place) -> None:
-        contents = self._contents
-        sequence = contents.segments.sequence(*where)
-        # As a removal too, so that a replay takes it out again.
-        self._record_finding([["remove", contents.last, pack_ranges([(sequence, sequence)]), False]])
-        if contents.segments.find(sequence) is not None:
-            contents.lose(where, self._state.change)
-        self._note_lost()
-
-    def _note_lost(self) -> None:
-        """List what turned out to be unreadable."""
-        contents = self._contents
-        if not contents.newly_lost:
-            return
-        lost = [Lost(first, last, certain=True) for first, last in merged(contents.newly_lost)]
-        contents.newly_lost.clear()
-        contents.lost += lost
-        self._record_finding([["lost", *each] for each in lost])
-
-    def _record_finding(self, operations: list[Operation]) -> None:
-        """Note what a read found out; where that cannot be noted, the next one finds it again."""
-        self._head = None
-        if not self._fenced:
-            with contextlib.suppress(StorageError):
-                self._record(operations, sync=False)
 
 
 def merged_ranges(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:

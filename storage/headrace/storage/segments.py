@@ -5,6 +5,7 @@ handed to the sync worker or still wait for it are served from memory (`Tail`); 
 block cache and its checksums are tested each time.
 """
 
+import errno
 from bisect import bisect_right
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -196,7 +197,12 @@ class Segments:
         offset = units[place] << 3
         if not offset or offset >= segment.written:
             return []
-        block, base = self._blocks.block(segment, offset)
+        try:
+            block, base = self._blocks.block(segment, offset)
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            return []
         return decode_run(
             block,
             base,
@@ -256,7 +262,12 @@ class Segments:
         offset, end = self._extent(segment, place)
         if not offset:
             raise CorruptRecord(segment.path, 0, self.sequence(segment, place))
-        data, is_checked = self._bytes(segment, offset, end - offset)
+        try:
+            data, is_checked = self._bytes(segment, offset, end - offset)
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            raise CorruptRecord(segment.path, offset, self.sequence(segment, place)) from error
         try:
             header = parse_header(data, 0, segment.salt ^ offset)
             body = data[HEADER_SIZE : header.end]
@@ -300,7 +311,28 @@ class Segments:
     def raw(self, where: Place) -> bytes:
         """Give the bytes where a message should be, unchecked, up to the next one's."""
         offset, end = self._extent(*where)
-        return self._bytes(where.segment, offset, end - offset)[0] if offset else b""
+        if not offset:
+            return b""
+        try:
+            return self._bytes(where.segment, offset, end - offset)[0]
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            return b""
+
+    def places_within(self, segment: Segment, offset: int, size: int) -> list[Place]:
+        """Give the live messages whose records begin in a range of a segment's file, or nobody knows where."""
+        units = self.offsets(segment).units
+        found = [place for place, unit in enumerate(units) if not unit or offset <= unit << 3 < offset + size]
+        return [
+            Place(segment, place)
+            for place in found
+            if not segment.is_gone(place) and self.sequence(segment, place) >= self.first
+        ]
+
+    def reread(self, segment: Segment) -> None:
+        """Let the next reads of a segment come from its file, not from what was read before."""
+        self._blocks.forget(segment.salt)
 
     def time_of(self, where: Place) -> int:
         """Give a message's timestamp. Raises CorruptRecord."""

@@ -28,6 +28,7 @@ from headrace.storage.index_interface import IndexStore, Position
 from headrace.storage.interface import DiskFull, StorageError, StoreLocked, StoreUnusable, StreamLog
 from headrace.storage.memory_log import MemoryLog
 from headrace.storage.recovery import Shared, recover
+from headrace.storage.scrub import Scrub, ScrubState
 from headrace.storage.segment_writer import SegmentWriter
 from headrace.storage.segments import Segments
 from headrace.storage.sidecar import OffsetsCache
@@ -58,6 +59,8 @@ class StoreOptions:
     sync_interval_ns: int = 0
     is_threaded: bool = False
     is_index_in_memory: bool = False
+    scrub_rate: int = 0
+    """Bytes a second of sealed segments that are read again in the background; 0: none."""
     bounds: Bounds = DEFAULT_BOUNDS
 
 
@@ -171,7 +174,24 @@ class FileStore:
         self._is_closed = False
         self.unreadable: list[tuple[str, str]] = []
         """Folders of streams whose state log cannot be read, each with the reason; left as they are."""
+        self.on_finding: Callable[[StreamLog, str], None] = _ignore_finding
+        """Told of each damage that is met, once, in a line for the log."""
         self._recover()
+        self._scrub_errands = Errands(scheduler, self._wake)
+        self._scrub = Scrub(
+            files=files,
+            scheduler=scheduler,
+            errands=self._scrub_errands,
+            chance=chance,
+            rate=options.scrub_rate,
+            logs=self._logs.values,
+            is_busy=lambda: not self.is_settled,
+        )
+
+    @property
+    def scrub_state(self) -> ScrubState:
+        """What the background check of sealed segments has done."""
+        return self._scrub.state
 
     @property
     def ready_handle(self) -> int:
@@ -235,6 +255,8 @@ class FileStore:
     def close(self) -> None:
         if self._is_closed:
             return
+        self._scrub.close()
+        self._scrub_errands.close()
         self._commit.drain(self._wait)
         for log in self._logs.values():
             log.prepare_close()
@@ -267,7 +289,8 @@ class FileStore:
             except ValueError:
                 continue
             try:
-                self._logs[stream_id] = recover(self._shared, folder, stream_id)
+                log = self._logs[stream_id] = recover(self._shared, folder, stream_id)
+                log.on_finding(partial(self._on_finding, log))
             except StateUnreadable as error:
                 self.unreadable.append((folder, str(error)))
 
@@ -320,7 +343,11 @@ class FileStore:
             state=StateLog(files, generation, bounds=shared.bounds, snapshot_size=generation.used, change=0),
             damage=[],
         )
+        log.on_finding(partial(self._on_finding, log))
         return log
+
+    def _on_finding(self, log: StreamLog, text: str) -> None:
+        self.on_finding(log, text)
 
     def _fresh_id(self) -> int:
         while True:
@@ -330,6 +357,7 @@ class FileStore:
 
     def _on_done(self) -> None:
         self._errands.deliver()
+        self._scrub_errands.deliver()
         self._commit.on_worker_done()
         if not self._is_closed:
             self._follow_up()
@@ -419,6 +447,10 @@ def _lock_owner(files: Files, name: str) -> str:
         return files.pread(handle, _TEXT_SIZE_MAX, 0).decode("ascii", "replace").strip() or "(unknown)"
     finally:
         files.close(handle)
+
+
+def _ignore_finding(_: StreamLog, __: str) -> None:
+    """Nobody listens."""
 
 
 def _ignore(_: OSError | None) -> None:
