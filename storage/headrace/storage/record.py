@@ -60,6 +60,8 @@ class RecordType(IntEnum):
     OPERATIONS = 16
     COMPLETE = 17
     OFFSETS = 24
+    ENTRY = 32
+    REMOVALS = 28
 
 
 MARKS: Final = frozenset((RecordType.BATCH, RecordType.SETTLE, RecordType.CLOSE, RecordType.SEAL))
