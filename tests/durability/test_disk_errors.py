@@ -5,8 +5,8 @@ import errno
 import pytest
 
 from headrace.storage.interface import DiskFull, Effect, Entry, LogFenced, StorageError, StreamLog
-from property.log_program import Program
-from property.store_world import World
+from headrace.tools.selftest.program import Program
+from headrace.tools.selftest.world import World
 
 CALLS = ("pwrite", "sync", "sync_folder", "create", "preallocate", "rename", "unlink")
 

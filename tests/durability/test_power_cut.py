@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from headrace.storage.faulty_files import PowerLost
-from property.log_program import Program
-from property.store_world import World
+from headrace.tools.selftest.power import power_cuts
+from headrace.tools.selftest.program import Program
+from headrace.tools.selftest.world import World
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -57,3 +58,8 @@ def test_a_power_cut_during_recovery_loses_no_more(seed: int) -> None:
         break
     (log,) = world.power_cut()
     program.come_back(log)
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_a_store_of_many_streams_keeps_every_promise_through_power_cuts(seed: int) -> None:
+    power_cuts(seed)

@@ -18,8 +18,8 @@ from headrace.storage.reader import examine
 from headrace.storage.store import STREAMS_FOLDER, StoreOptions, open_store
 from headrace.storage.subject_index import SubjectIndex
 from headrace.storage.untold_index import UntoldIndex
-from property.store_world import BOUNDS as SMALL_BOUNDS
-from property.store_world import World
+from headrace.tools.selftest.world import BOUNDS as SMALL_BOUNDS
+from headrace.tools.selftest.world import World
 
 BOUNDS = replace(DEFAULT_BOUNDS, checkpoint_count=2_000)
 MESSAGES = 60_000

@@ -14,8 +14,16 @@ from headrace.core.base.chance import Chance
 from headrace.core.base.clock import VirtualScheduler
 from headrace.storage.interface import Effect, Entry, Register, RegisterChange, StreamLog
 from headrace.storage.memory_store import MemoryStore
-from property.log_model import MATCHES, SUBJECTS, LogModel, Match, batch_of, check_reads, check_state
-from property.store_world import World
+from headrace.tools.selftest.model import (
+    MATCHES,
+    SUBJECTS,
+    LogModel,
+    Match,
+    batch_of,
+    check_reads,
+    check_state,
+)
+from headrace.tools.selftest.world import World
 
 subjects = st.sampled_from(SUBJECTS)
 payloads = st.one_of(st.binary(max_size=40), st.sampled_from([b"", b"x" * 700]))

@@ -138,7 +138,7 @@ class FaultyFiles:
         """Let the `nth` call from now on of the function `call` ("change": of any that changes something) fail.
 
         `number` is the errno; with `lasting` all calls after it fail too. Of a failing write, `part` (0 to 1) is done.
-        With `where`, only calls count whose path holds it (a file's is the one under which it was opened).
+        With `where`, only calls count whose path holds it.
         """
         self._faults.append(_Fault(call, nth, number, lasting, part, where))
 
@@ -297,6 +297,9 @@ class FaultyFiles:
         if isinstance(replaced, _Folder) and (replaced.names or not isinstance(node, _Folder)):
             raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), new_path)
         self._change_name(folder, _NameChange(self.changes, new_name, node, old_name=name))
+        for handle, known in self._paths.items():
+            if known == path or known.startswith(f"{path}/"):
+                self._paths[handle] = new_path + known[len(path) :]
 
     def unlink(self, path: str) -> None:
         self._enter("unlink", path)

@@ -1,18 +1,17 @@
 """`headrace selftest`: campaigns against this very Headrace, each bounded, each ending in a table."""
 
-from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
-from headrace.tools import render
 from headrace.tools.launch import headrace_program
-from headrace.tools.selftest import growth
+from headrace.tools.selftest import growth, store_campaigns
 from headrace.tools.selftest import readers as reader_campaign
+from headrace.tools.selftest.tell import tell
 from headrace.tools.settings import JsonOption
 
 app = typer.Typer(no_args_is_help=True, help="Campaigns that try to break a server.")
+store_campaigns.register(app)
 
 EngineOption = Annotated[str, typer.Option(help="plain or compiled; default: the one that is there.")]
 
@@ -58,17 +57,3 @@ def readers(
     """Open the store of a server that writes and is killed: never an error, never a torn record."""
     rows = reader_campaign.readers(headrace_program(engine), openings=openings, seed=seed)
     tell("readers", rows, as_json=as_json)
-
-
-def tell(name: str, rows: Sequence[growth.Row], *, as_json: bool) -> None:
-    """Show a result; ends the command with status 1 when a line of it failed."""
-    if as_json:
-        render.print_json([asdict(row) for row in rows])
-    else:
-        render.print_table(
-            f"selftest {name}",
-            ("what", "figure", ""),
-            [(row.what, row.figure, "pass" if row.passed else "FAIL") for row in rows],
-        )
-    if not all(row.passed for row in rows):
-        raise typer.Exit(1)

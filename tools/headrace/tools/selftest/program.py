@@ -5,7 +5,8 @@ import random
 from functools import partial
 
 from headrace.storage.interface import Effect, Entry, Register, RegisterChange, StorageError, StreamLog
-from property.log_model import (
+from headrace.tools.selftest.cases import expect_same
+from headrace.tools.selftest.model import (
     MATCHES,
     SUBJECTS,
     LogModel,
@@ -16,7 +17,7 @@ from property.log_model import (
     check_reads,
     check_state,
 )
-from property.store_world import World
+from headrace.tools.selftest.world import World
 
 NAMES = ("one", "two")
 
@@ -24,11 +25,11 @@ NAMES = ("one", "two")
 class Program:
     """Changes a log at random and holds the model against it."""
 
-    def __init__(self, world: World, seed: int) -> None:
+    def __init__(self, world: World, seed: int, log: StreamLog | None = None) -> None:
         self.world = world
         self.random = random.Random(seed)
         self.time_ns = world.scheduler.now_ns()
-        self.log: StreamLog = world.create()
+        self.log = log if log is not None else world.create()
         self.model = LogModel(is_memory=False)
         self.past = Past(registers=[{}])
         self.errors: list[StorageError] = []
@@ -60,7 +61,7 @@ class Program:
 
     def commit(self) -> None:
         """End a turn; what was told so far is confirmed when the sync returns."""
-        self.world.store.after_sync(partial(self._on_synced, self.past.moment()))
+        self.world.store.after_sync(partial(self.on_synced, self.past.moment()))
         self.world.store.commit()
         self.world.scheduler.settle()
 
@@ -99,14 +100,15 @@ class Program:
             below = self.random.choice([0, self.random.randint(1, self.model.last + 1)])
             keep = self.random.choice([0, 0, 2])
             found = self.log.remove_subjects(match, below=below, keep=keep)
-            assert found == self.model.remove_subjects(match, below, keep)
+            expect_same("removed by subject", found, self.model.remove_subjects(match, below, keep))
         else:
             sync = self._change_consumers()
             self.past.note_registers(self.model, sync=sync)
             return
         self.past.note(self.model)
 
-    def _on_synced(self, moment: Moment, error: StorageError | None) -> None:
+    def on_synced(self, moment: Moment, error: StorageError | None) -> None:
+        """Take note of what came of a commit."""
         if error is not None:
             self.errors.append(error)
         elif not self.log.fenced:
@@ -164,7 +166,8 @@ class Program:
         ranges = [
             (first, last) for first, last in ranges if first <= self.model.first or last <= self.model.last
         ]
-        assert self.log.remove(ranges, secure=self.random.random() < 0.1) == self.model.remove(ranges)
+        removed = self.log.remove(ranges, secure=self.random.random() < 0.1)
+        expect_same("removed", removed, self.model.remove(ranges))
 
     def _change_consumers(self) -> bool:
         """Change a consumer; tell whether that asked for a sync."""

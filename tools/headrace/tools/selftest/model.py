@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from headrace.core.base.message import Message, MessageBatch, View
 from headrace.storage.accounting import file_size, memory_size
 from headrace.storage.interface import Entry, Register, RegisterChange, StreamLog, SubjectState
+from headrace.tools.selftest.cases import expect, expect_same
 
 SUBJECTS = (b"a", b"b", b"b.c", b"c.1", b"c.2", b"c.3", b"long." + b"x" * 450, b"long." + b"x" * 450 + b"y")
 
@@ -152,7 +153,7 @@ def check_state(log: StreamLog, model: LogModel) -> None:
         len(model.states()),
         model.last - first + 1 - count,
     )
-    assert (
+    found_head = (
         head.messages,
         head.size,
         head.first_sequence,
@@ -161,56 +162,60 @@ def check_state(log: StreamLog, model: LogModel) -> None:
         head.last_time_ns,
         head.subject_count,
         head.deleted_count,
-    ) == expected
+    )
+    expect_same("head", found_head, expected)
     found = log.scan(1, model.last, None, messages_max=1 << 30, size_max=1 << 40, steps_max=1 << 30)
-    assert found.views == [model.messages[each] for each in sorted(model.messages)]
-    assert found.next_sequence == model.last + 1
+    expect_same("messages", found.views, [model.messages[each] for each in sorted(model.messages)])
+    expect_same("end of a scan", found.next_sequence, model.last + 1)
     registers = {name: record.register for name, record in log.consumers().items()}
-    assert _plain(registers) == _plain(model.registers)
+    expect_same("registers", _plain(registers), _plain(model.registers))
 
 
 def check_reads(log: StreamLog, model: LogModel, at: int) -> None:
     """Compare every other read, those with a place at sequence `at`."""
     states = model.states()
-    assert log.get(at) == model.messages.get(at)
-    assert log.size_of(at) == (model.size_of(model.messages[at]) if at in model.messages else 0)
-    assert log.next_sequence(at) == min(
-        (each for each in model.messages if each >= at), default=model.last + 1
-    )
-    assert list(log.deleted()) == model.gaps()
+    expect_same(f"get({at})", log.get(at), model.messages.get(at))
+    size = model.size_of(model.messages[at]) if at in model.messages else 0
+    expect_same(f"size_of({at})", log.size_of(at), size)
+    following = min((each for each in model.messages if each >= at), default=model.last + 1)
+    expect_same(f"next_sequence({at})", log.next_sequence(at), following)
+    expect_same("deleted", list(log.deleted()), model.gaps())
     time_ns = model.messages[at].time_ns if at in model.messages else at
     for wanted_ns in (time_ns, time_ns + 1):
         expected = [each for each, view in sorted(model.messages.items()) if view.time_ns >= wanted_ns]
-        assert log.sequence_at(wanted_ns) == (expected[0] if expected else model.last + 1)
+        expect_same("sequence_at", log.sequence_at(wanted_ns), expected[0] if expected else model.last + 1)
     for subject in (*SUBJECTS, b"z"):
-        assert log.subject(subject) == states.get(subject)
-    assert log.subjects(None) == list(states.values())
-    assert (
-        log.subjects(None, after=b"b", count_max=2)
-        == [state for subject, state in states.items() if subject > b"b"][:2]
-    )
+        expect_same(f"subject({subject[:20]!r})", log.subject(subject), states.get(subject))
+    expect_same("subjects", log.subjects(None), list(states.values()))
+    behind = [state for subject, state in states.items() if subject > b"b"]
+    expect_same("subjects behind b", log.subjects(None, after=b"b", count_max=2), behind[:2])
     for message_id, (sequence, _) in model.ids.items():
         # Never by a later time: what lies before it may be forgotten then.
-        assert log.find_message_id(message_id, 1) == sequence
-    assert log.find_message_id(b"never", 0) is None
+        expect_same(f"id {message_id!r}", log.find_message_id(message_id, 1), sequence)
+    expect_same("an id that never was", log.find_message_id(b"never", 0), None)
     for match in MATCHES:
         matching = [view for _, view in sorted(model.messages.items()) if match.matches(view.subject)]
-        assert log.subjects(match) == [state for subject, state in states.items() if match.matches(subject)]
-        assert log.count_matching(match, at) == sum(view.sequence >= at for view in matching)
-        assert log.last_matching(match) == (matching[-1] if matching else None)
+        expected_states = [state for subject, state in states.items() if match.matches(subject)]
+        expect_same("matching subjects", log.subjects(match), expected_states)
+        count = sum(view.sequence >= at for view in matching)
+        expect_same(f"count_matching({at})", log.count_matching(match, at), count)
+        expect_same("last_matching", log.last_matching(match), matching[-1] if matching else None)
         before = [view for view in matching if view.sequence <= at]
         if at:
-            assert log.last_matching(match, at_most=at) == (before[-1] if before else None)
+            last = log.last_matching(match, at_most=at)
+            expect_same(f"last_matching at most {at}", last, before[-1] if before else None)
         found: list[View] = []
         start = at
         while start <= model.last:
             scan = log.scan(start, model.last, match, messages_max=2, size_max=200, steps_max=5)
-            assert len(scan.views) <= 2
-            assert scan.next_sequence > start
+            expect(
+                len(scan.views) <= 2 and scan.next_sequence > start, f"a scan from {start} keeps its bounds"
+            )
             found += scan.views
             start = scan.next_sequence
-        assert found == [view for view in matching if view.sequence >= at]
-    assert log.count_matching(None, at) == sum(sequence >= at for sequence in model.messages)
+        expect_same(f"scan from {at}", found, [view for view in matching if view.sequence >= at])
+    count = sum(sequence >= at for sequence in model.messages)
+    expect_same(f"count_matching(all, {at})", log.count_matching(None, at), count)
 
 
 def batch_of(entries: Sequence[Entry]) -> MessageBatch:
@@ -263,15 +268,17 @@ class Past:
             ).views
         }
         lost = sorted(each for each in self.confirmed - self.removed if each not in found)
-        assert not lost, f"acknowledged and lost: {lost}; listed: {log.head.lost}"
+        expect(not lost, f"acknowledged and lost: {lost}; listed: {log.head.lost}")
         invented = {each for each, view in found.items() if self.appended.get(each) != view}
-        assert not invented, f"invented or changed: {sorted(invented)}"
+        expect(not invented, f"invented or changed: {sorted(invented)}")
         returned = sorted(found.keys() & self.confirmed_removed)
-        assert not returned, f"removed for certain and back again: {returned}"
-        assert last >= self.confirmed_last
+        expect(not returned, f"removed for certain and back again: {returned}")
+        expect(
+            last >= self.confirmed_last, f"the last sequence went back from {self.confirmed_last} to {last}"
+        )
         registers = {name: record.register for name, record in log.consumers().items()}
         allowed = [_plain(each) for each in self.registers[self.confirmed_register :]]
-        assert _plain(registers) in allowed, f"{registers} is none of {allowed}"
+        expect(_plain(registers) in allowed, f"consumers {_plain(registers)} are none of {allowed}")
 
 
 @dataclass(frozen=True)

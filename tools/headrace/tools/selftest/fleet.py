@@ -1,0 +1,140 @@
+"""Many streams of one store, changed at random in the same turns: what the journal and the group commit are for.
+
+Each stream has its `Program` and model. Streams are made and deleted on the way: after a crash one that was confirmed
+is there, one whose deletion was confirmed is not, and whatever is there agrees with its model.
+"""
+
+import random
+from collections.abc import Sequence
+from functools import partial
+from typing import Final
+
+from headrace.core.base.clock import NS_PER_MS
+from headrace.storage.interface import StorageError, StreamLog
+from headrace.tools.selftest.cases import expect
+from headrace.tools.selftest.model import Moment
+from headrace.tools.selftest.program import Program
+from headrace.tools.selftest.world import World
+
+STREAMS_MAX: Final = 6
+CREATE_SHARE: Final = 0.03
+DELETE_SHARE: Final = 0.015
+PAUSE_SHARE: Final = 0.02
+COMMIT_SHARE: Final = 0.35
+CHECK_SHARE: Final = 0.01
+PAUSE_MAX_MS: Final = 400
+
+
+class Fleet:
+    """The streams of one store."""
+
+    def __init__(self, world: World, seed: int, *, streams: int = 3) -> None:
+        self.world = world
+        self.random = random.Random(seed)
+        self.programs: dict[int, Program] = {}
+        self.refusals: list[StorageError] = []
+        self.errors: list[StorageError] = []
+        """What came instead of confirmations."""
+        self._confirmed: set[int] = set()
+        self._leaving: dict[int, Program] = {}
+        self._gone: set[int] = set()
+        for _ in range(streams):
+            self._create()
+        self.commit()
+
+    def run(self, steps: int) -> None:
+        """Do so many random things; commit now and then."""
+        for _ in range(steps):
+            self._step()
+            if self.random.random() < COMMIT_SHARE:
+                self.commit()
+
+    def run_with_errors(self, steps: int) -> None:
+        """Do so many random things, of which some are refused; the models have those that were not."""
+        for _ in range(steps):
+            try:
+                self._step()
+            except StorageError as error:
+                self.refusals.append(error)
+            if self.random.random() < COMMIT_SHARE:
+                self.commit()
+
+    def run_until_cut(self) -> None:
+        """Go on until the power goes."""
+        while True:
+            self.run(10)
+
+    def commit(self) -> None:
+        """End a turn; what was told so far is confirmed when the sync returns."""
+        moments = [(program, program.past.moment()) for program in self.programs.values()]
+        told = partial(self._on_synced, moments, set(self.programs), set(self._leaving))
+        self.world.store.after_sync(told)
+        self.world.store.commit()
+        self.world.scheduler.settle()
+
+    def check(self) -> None:
+        """Hold every stream against its model."""
+        for program in self.programs.values():
+            program.check()
+
+    def come_back(self, logs: Sequence[StreamLog]) -> None:
+        """Go on after a crash with what is left, which is checked first."""
+        found = {log.stream_id: log for log in logs}
+        known = {**self.programs, **self._leaving}
+        expect(not found.keys() - known.keys() - self._gone, "a stream is there that was never made")
+        expect(not found.keys() & self._gone, "a stream is there whose deletion was confirmed")
+        missing = self._confirmed - self._leaving.keys() - found.keys()
+        expect(not missing, f"{len(missing)} streams are gone; cannot be read: {self.world.store.unreadable}")
+        expect(not self.world.store.unreadable, f"cannot be read: {self.world.store.unreadable}")
+        self._gone |= known.keys() - found.keys()
+        self._leaving = {}
+        self.programs = {stream_id: known[stream_id] for stream_id in found}
+        self._confirmed = set(found)
+        for stream_id, program in self.programs.items():
+            program.come_back(found[stream_id])
+
+    def _step(self) -> None:
+        chance = self.random.random()
+        if chance < CREATE_SHARE or not self.programs:
+            if len(self.programs) < STREAMS_MAX:
+                self._create()
+        elif chance < CREATE_SHARE + DELETE_SHARE:
+            self._delete(self._any())
+        elif chance < CREATE_SHARE + DELETE_SHARE + PAUSE_SHARE:
+            self.world.scheduler.advance(self.random.randint(1, PAUSE_MAX_MS) * NS_PER_MS)
+        elif chance > 1 - CHECK_SHARE:
+            self._any().check()
+        else:
+            self._any().step()
+
+    def _any(self) -> Program:
+        return self.random.choice(list(self.programs.values()))
+
+    def _create(self) -> None:
+        program = Program(self.world, self.random.getrandbits(32))
+        self.programs[program.log.stream_id] = program
+
+    def _delete(self, program: Program) -> None:
+        stream_id = program.log.stream_id
+        self.world.store.delete(program.log)
+        del self.programs[stream_id]
+        self._leaving[stream_id] = program
+
+    def _on_synced(
+        self,
+        moments: list[tuple[Program, Moment]],
+        there: set[int],
+        leaving: set[int],
+        error: StorageError | None,
+    ) -> None:
+        if error is not None:
+            self.errors.append(error)
+            return
+        self._confirmed |= there & (self.programs.keys() | self._leaving.keys())
+        for stream_id in leaving & self._leaving.keys():
+            del self._leaving[stream_id]
+            self._confirmed.discard(stream_id)
+            self._gone.add(stream_id)
+        for program, moment in moments:
+            if not program.log.fenced:
+                program.past.confirm(moment)
