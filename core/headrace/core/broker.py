@@ -12,6 +12,7 @@ server stops, is the business of whoever composes it (`tools/serve.py`).
 import base64
 import binascii
 import logging
+import secrets
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ from typing import Final
 
 from headrace.core.accounts import Account, Accounts
 from headrace.core.auth.authenticator import Authenticator
+from headrace.core.auth.keys import SecretBytes
 from headrace.core.auth.permissions import PermissionRules
 from headrace.core.base.chance import Chance
 from headrace.core.base.clock import Clock, Scheduler
@@ -73,8 +75,10 @@ class Broker:
         chance: Chance,
         engine_factory: EngineFactory | None = None,
         log: logging.Logger | None = None,
+        secret_bytes: SecretBytes = secrets.token_bytes,
     ) -> None:
         self.options = options
+        self.secret_bytes = secret_bytes
         self.scheduler = scheduler
         self.clock: Clock = scheduler
         self.chance = chance

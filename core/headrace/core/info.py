@@ -56,6 +56,7 @@ class ConnectionFacts:
     tls_verify: bool = False
     tls_available: bool = False
     auth_required: bool | None = None  # None: as the server's
+    nonce: str = ""  # what the client may be asked to sign
 
 
 def encode_info(server: ServerFacts, connection: ConnectionFacts) -> bytes:
@@ -80,6 +81,8 @@ def encode_info(server: ServerFacts, connection: ConnectionFacts) -> bytes:
     auth_required = server.auth_required and not (connection.is_first and server.has_no_auth_user)
     if auth_required if connection.auth_required is None else connection.auth_required:
         info["auth_required"] = True
+    if connection.nonce:
+        info["nonce"] = connection.nonce
     for name in ("tls_required", "tls_verify", "tls_available"):
         if getattr(connection, name):
             info[name] = True

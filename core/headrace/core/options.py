@@ -7,6 +7,7 @@ monitoring and JetStream read it. Nothing else carries a default.
 from dataclasses import dataclass, field
 
 from headrace.core import limits
+from headrace.core.base.clock import NS_PER_S
 from headrace.core.exports import (
     Mapping,
     MessageTrace,
@@ -44,12 +45,17 @@ class Permissions:
 
 @dataclass(frozen=True, slots=True)
 class UserOptions:
-    """Someone who may log in with user and password (plain, or bcrypt as `$2a$...`)."""
+    """Someone who may log in with user and password (plain, or bcrypt as `$2a$...`), or with a key.
+
+    With `is_nkey`, `user` is the public key. `connection_types`, as in configuration; empty: all.
+    """
 
     user: str
-    password: str
+    password: str = ""
     account: str = limits.GLOBAL_ACCOUNT
     permissions: Permissions | None = None
+    is_nkey: bool = False
+    connection_types: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +106,8 @@ class JetStreamOptions:
     sync_interval_ns: int = 0  # used when `sync_always` is off
     strict: bool = True
     max_ack_pending: int = -1
+    scrub_rate: int = 1024 * 1024
+    """Ours: bytes a second of what is stored that are read again to find damage, 2.5 TB in a month; 0: none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +126,11 @@ class TlsOptions:
     min_version: str = "1.2"
     pinned_certs: frozenset[str] = frozenset()  # SHA-256 of the clients' public keys, in hexadecimal
     connection_rate_limit: int = 0  # handshakes in a second; 0: no limit
+
+
+def login_timeout_ns(tls: TlsOptions) -> int:
+    """Give how long a login may take where nobody says: a second more than the handshake."""
+    return tls.timeout_ns + NS_PER_S
 
 
 @dataclass(frozen=True, slots=True)

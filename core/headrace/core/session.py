@@ -11,14 +11,15 @@ Source: the client protocol of NATS server 2.15, §3, §6 and §7, probed.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from enum import Enum
 from typing import Final, Protocol
 
 from headrace.core import limits
 from headrace.core.accounts import Account, Accounts
-from headrace.core.auth.authenticator import Authenticator, Identity
+from headrace.core.auth.keys import SecretBytes
+from headrace.core.auth.login import Admission, Identity, Login, make_nonce
 from headrace.core.auth.replies import ReplyGrants
 from headrace.core.base.chance import Chance
 from headrace.core.base.clock import NS_PER_S, Clock
@@ -117,12 +118,13 @@ class SessionHost(Protocol):
     engine: Engine
     clock: Clock
     chance: Chance
+    secret_bytes: SecretBytes
     deadlines: Deadlines
     accounts: Accounts
     facts: ServerFacts
     log: logging.Logger
 
-    def authenticator_of(self, link: Link) -> Authenticator:
+    def authenticator_of(self, link: Link) -> Admission:
         """Give the rules by which who comes this way logs in."""
         ...
 
@@ -166,6 +168,7 @@ class Session:
         self.account: Account | None = None
         self.link = link if link is not None else Link()
         self.link.user = self
+        self.nonce = make_nonce(host.secret_bytes) if host.authenticator_of(self.link).needs_nonce else ""
         self._host = host
         self._engine = host.engine
         self._transport = transport
@@ -175,6 +178,9 @@ class Session:
         self._has_connected = False
         self._was_greeted = False
         self._was_pinged = False
+        self._is_deciding = False  # a login is under way
+        self._waits = False  # and its answer is not here yet: `_held` is what the client sent meanwhile
+        self._held = bytearray()
         self._holds = 0
         self._is_stalled = False
         self._grants: ReplyGrants | None = None
@@ -242,6 +248,7 @@ class Session:
             tls_verify=self.link.tls_verify,
             tls_available=self.link.tls_available,
             auth_required=self._authenticator.is_required if self.link.is_websocket else None,
+            nonce=self.nonce,
         )
         self._engine.write(self.connection, encode_info(self._host.facts, facts))
         self._host.request_turn()
@@ -252,7 +259,7 @@ class Session:
         return self._was_pinged and self.connect.protocol >= 1
 
     @property
-    def _authenticator(self) -> Authenticator:
+    def _authenticator(self) -> Admission:
         return self._host.authenticator_of(self.link)
 
     @property
@@ -359,18 +366,22 @@ class Session:
 
     def receive(self, chunk: bytes | memoryview) -> None:
         """Take what the client sent."""
-        engine = self._engine
-        connection = self.connection
-        events = engine.receive(connection, chunk)
+        if self._waits:
+            self._held += chunk
+            return
+        self._run(self._engine.receive(self.connection, chunk))
+        if self.connection.is_stalled:
+            self._stall()
+        self._host.request_turn()
+
+    def _run(self, events: Sequence[Event]) -> None:
+        """Handle events, and what the engine finds behind each barrier; stop where a login is not decided."""
         while events:
             for event in events:
                 self._handle(event)
-            if not events[-1].is_barrier:
-                break
-            events = engine.resume(connection)
-        if connection.is_stalled:
-            self._stall()
-        self._host.request_turn()
+            if not events[-1].is_barrier or self._is_deciding:
+                return
+            events = self._engine.resume(self.connection)
 
     def on_full(self) -> None:
         """The operating system takes no more for now: a deadline for it begins."""
@@ -490,12 +501,40 @@ class Session:
             return
         self.connect = connect = _with_cookies(connect, self.link.cookies)
         self._has_connected = True
-        identity = self._authenticator.authenticate(connect)
-        if identity is None or connect.account or connect.new_account:
-            self._fail(AuthorizationViolation(f"authentication error{_shown_user(connect)}"))
+        if connect.account or connect.new_account:
+            self._refuse()
             return
-        if not self._enter(identity):
+        self._is_deciding = True
+        login = Login(connect, self.nonce, self.peer_host, self.link, self.id)
+        self._authenticator.admit(login, self._on_decided)
+        if self._is_deciding:
+            self.hold()  # what follows waits for the answer, which comes from elsewhere
+            self._waits = True
+
+    def _on_decided(self, identity: Identity | None) -> None:
+        """Go on after CONNECT; at once, or after an account or another service was asked."""
+        if self.is_closed or not self._is_deciding:
             return
+        self._is_deciding = False
+        if identity is None:
+            self._refuse()
+        elif self._enter(identity):
+            self._apply_connect()
+        if self._waits and not self.is_closed:
+            self._waits = False
+            self.release()
+            held, self._held = self._held, bytearray()
+            self._run(self._engine.resume(self.connection))
+            if held:
+                self.receive(bytes(held))
+        self._host.request_turn()
+
+    def _refuse(self) -> None:
+        self._fail(AuthorizationViolation(f"authentication error{_shown_user(self.connect)}"))
+
+    def _apply_connect(self) -> None:
+        host = self._host
+        connect = self.connect
         headers = connect.headers and not host.options.no_header_support
         if connect.protocol not in (0, 1):
             self._fail(InvalidClientProtocol())
@@ -514,7 +553,7 @@ class Session:
             self._engine.write(connection, b"+OK\r\n")
 
     def _on_not_connected(self) -> None:
-        identity = self._authenticator.without_credentials()
+        identity = self._authenticator.without_credentials(self.link)
         if identity is None:
             self._fail(AuthorizationViolation("authentication error"))
             return

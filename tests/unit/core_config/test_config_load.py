@@ -199,6 +199,11 @@ def test_a_sync_interval_relaxes_what_an_ack_means() -> None:
     assert options("jetstream { sync_interval: always }").jetstream == JetStreamOptions()
 
 
+def test_the_scrub_has_a_rate_and_an_off_switch() -> None:
+    assert options("jetstream { scrub_rate: 4MiB }").jetstream == JetStreamOptions(scrub_rate=4 * 1024 * 1024)
+    assert options("jetstream { scrub_rate: 0 }").jetstream == JetStreamOptions(scrub_rate=0)
+
+
 def test_a_key_that_a_variable_names_may_be_any_key() -> None:
     found = options("X: 5\nauthorization { P: 'secret'\n user: u, password: $P }\nping_max: $X")
     assert (found.ping_max, found.users) == (5, (UserOptions("u", "secret"),))
@@ -269,7 +274,7 @@ def test_a_duration_without_unit_is_seconds_and_a_warning() -> None:
             "Can not have a token and a users array",
         ),
         ("authorization { password: p }", "a password needs its user"),
-        ("authorization { users [ {password: a} ] }", 'a.conf:1:25: "user" is missing'),
+        ("authorization { users [ {password: a} ] }", "a.conf:1:25: users: User entry requires a user"),
         (
             "authorization { users [ {user: a, password: b}, {user: a} ] }",
             'a.conf:1:1: Duplicate user "a" detected',
@@ -316,7 +321,6 @@ def test_a_file_that_cannot_be_used_is_refused_by_key_and_place(text: str, probl
         ("websocket {}", "1:1", "websocket", "the WebSocket listener"),
         ("MQTT {}", "1:1", "MQTT", "MQTT"),
         ("tls {}", "1:1", "tls", "TLS"),
-        ("authorization { users [ { nkey: U } ] }", "1:27", "nkey", "NKey login"),
         ("authorization { auth_callout {} }", "1:17", "auth_callout", "authorization callouts"),
         ("accounts { A { exports: [] } }", "1:16", "exports", "imports and exports"),
         ("mappings {}", "1:1", "mappings", "subject mapping"),

@@ -1,11 +1,24 @@
-"""Passwords and tokens, in clear or as bcrypt hashes."""
+"""Passwords and tokens, in clear or as bcrypt hashes.
+
+Comparing takes the same time whether a user exists or not: who is unknown is compared with a stand-in of the kind
+that the configured ones are (`stand_in`), and refused afterwards.
+"""
 
 import hmac
+import re
+from collections.abc import Iterable
+from typing import Final
+
+_HASH: Final = re.compile(r"\$2[abxy]\$\d{2}\$.*", re.DOTALL)
+_STAND_IN_TAIL: Final = "$" + "." * 53
+_COST: Final = slice(4, 6)
+_CLEAR_STAND_IN: Final = "\0"
+"""What nobody can send: JSON could carry it, but a stand-in's match is refused all the same."""
 
 
 def is_hashed(password: str) -> bool:
     """Tell whether a configured password is a bcrypt hash."""
-    return password.startswith(("$2a$", "$2b$", "$2x$", "$2y$"))
+    return _HASH.fullmatch(password) is not None
 
 
 def is_right(configured: str, given: str) -> bool:
@@ -15,7 +28,18 @@ def is_right(configured: str, given: str) -> bool:
 
         try:
             # bcrypt never looked beyond 72 bytes; newer versions of the library refuse what is longer.
-            return bcrypt.checkpw(given.encode()[:72], configured.encode())
+            return bcrypt.checkpw(_encoded(given)[:72], _encoded(configured))
         except ValueError:
             return False
-    return hmac.compare_digest(configured.encode(), given.encode())
+    return hmac.compare_digest(_encoded(configured), _encoded(given))
+
+
+def stand_in(passwords: Iterable[str]) -> str:
+    """Give a password that nobody has, and that takes as long to compare as the slowest of `passwords`."""
+    costs = [password[_COST] for password in passwords if is_hashed(password)]
+    return f"$2a${max(costs)}{_STAND_IN_TAIL}" if costs else _CLEAR_STAND_IN
+
+
+def _encoded(text: str) -> bytes:
+    # JSON may carry half of a surrogate pair, which is no text that could be configured.
+    return text.encode("utf-8", "surrogatepass")

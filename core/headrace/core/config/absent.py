@@ -26,9 +26,7 @@ KEYS: Final[dict[str, str]] = dict(
         ("trusted trusted_keys default_sentinel", "operator (JWT) mode"),
         ("mappings maps", "subject mapping"),
         ("imports exports", "imports and exports between accounts"),
-        ("nkey", "NKey login"),
         ("auth_callout auth_hook", "authorization callouts"),
-        ("allowed_connection_types connection_types clients", "limiting users to kinds of connections"),
         ("proxy_protocol proxies proxy_required", "the PROXY protocol"),
         ("msg_trace trace_dest trace_headers trace_verbose", "message tracing"),
         ("syslog remote_syslog", "syslog"),
@@ -56,7 +54,7 @@ FLAGS: Final[dict[str, str]] = dict(
     for flags, feature in (
         ("cluster cluster_listen cluster_name cluster_advertise routes", "clustering"),
         ("no_advertise connect_retries", "clustering"),
-        ("tls tlscert tlskey tlsverify tlscacert ms https_port help_tls", "TLS"),
+        ("ms https_port", "monitoring over TLS"),
         ("s syslog r remote_syslog", "syslog"),
         ("log_size_limit", "rotating the log by size"),
         ("max_traced_msg_len", "shortening traced messages"),

@@ -15,15 +15,13 @@ from pydantic_core import ErrorDetails
 from headrace.core import limits
 from headrace.core.config import absent, grammar, models
 from headrace.core.config.block import Block
+from headrace.core.config.logins import permissions_of, user_of
 from headrace.core.config.tree import ConfigInvalid, Node, Place, Plain, Table, Value, digest, plain
 from headrace.core.options import (
     AccountJetStreamOptions,
     AccountOptions,
     JetStreamOptions,
-    Permissions,
-    ResponseRule,
     ServerOptions,
-    SubjectRules,
     UserOptions,
 )
 
@@ -125,9 +123,7 @@ def _written(holder: object, step: str | int) -> str | int | None:
     return next((key for key in keys if key.lower() in names), None)
 
 
-_BLOCKS: Final = tuple(
-    block for block in vars(models).values() if isinstance(block, type) and issubclass(block, Block)
-)
+_BLOCKS: Final = tuple(Block.__subclasses__())
 
 
 class _Spot(NamedTuple):
@@ -286,15 +282,15 @@ class _Translation:
         users: list[UserOptions] = []
         authorization = self._model.authorization
         if authorization is not None:
-            defaults = _permissions(authorization.default_permissions)
+            defaults = permissions_of(authorization.default_permissions)
             if authorization.user is not None:
                 users.append(
                     UserOptions(authorization.user, authorization.password or "", permissions=defaults)
                 )
-            users += [_user(entry, limits.GLOBAL_ACCOUNT, defaults) for entry in authorization.users or ()]
+            users += [user_of(entry, limits.GLOBAL_ACCOUNT, defaults) for entry in authorization.users or ()]
         for name, account in (self._model.accounts or {}).items():
-            defaults = _permissions(account.default_permissions)
-            users += [_user(entry, name, defaults) for entry in account.users]
+            defaults = permissions_of(account.default_permissions)
+            users += [user_of(entry, name, defaults) for entry in account.users]
         return tuple(users)
 
     def _accounts(self) -> tuple[AccountOptions, ...]:
@@ -324,6 +320,7 @@ class _Translation:
             "max_file": block.max_file_store,
             "domain": block.domain,
             "strict": block.strict,
+            "scrub_rate": block.scrub_rate,
             "max_ack_pending": block.limits.max_ack_pending,
         }
         if isinstance(block.sync_interval, int):
@@ -377,32 +374,6 @@ def contradiction(options: ServerOptions) -> str:
         )
         return f"lame duck grace period ({grace_s}s) should be strictly lower than lame duck duration ({duration_s}s)"
     return ""
-
-
-def _user(entry: models.UserEntry, account: str, defaults: Permissions | None) -> UserOptions:
-    permissions = _permissions(entry.permissions) if entry.permissions is not None else defaults
-    return UserOptions(entry.user, entry.password, account, permissions)
-
-
-def _permissions(rules: models.PermissionRules | None) -> Permissions | None:
-    if rules is None:
-        return None
-    publish = _subject_rules(rules.publish)
-    responses = None
-    if rules.allow_responses is not None:
-        given = {"max_messages": rules.allow_responses.max, "expires_ns": rules.allow_responses.expires}
-        responses = ResponseRule(**{name: value for name, value in given.items() if value})
-        if publish.allow is None:
-            # Source: the reference, probed: who may answer, and is given no list, may publish nothing else.
-            publish = replace(publish, allow=())
-    return Permissions(publish, _subject_rules(rules.subscribe), responses)
-
-
-def _subject_rules(rules: models.PublishRules | models.SubscribeRules | None) -> SubjectRules:
-    if rules is None:
-        return SubjectRules()
-    # An empty list restricts nothing; what denies everything is `deny: ">"`.
-    return SubjectRules(tuple(rules.allow) if rules.allow else None, tuple(rules.deny))
 
 
 def _account_jetstream(block: models.AccountJetStream | None) -> AccountJetStreamOptions | None:

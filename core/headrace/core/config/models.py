@@ -12,6 +12,7 @@ from typing import Annotated, Final, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from headrace.core.base.clock import NS_PER_S
+from headrace.core.config.authorization import Authorization, PermissionRules, UserEntry
 from headrace.core.config.block import (
     Block,
     Count,
@@ -20,113 +21,12 @@ from headrace.core.config.block import (
     Port,
     Positive,
     QuotedDuration,
-    Seconds,
     StorageSize,
     Tags,
-    as_list,
 )
-from headrace.core.subject import is_valid
 
 LAME_DUCK_DURATION_MIN_NS: Final = 30 * NS_PER_S
 CONTROL_LINE_MAX: Final = 2**31 - 1
-
-
-# authorization
-
-
-def _publish_subject(value: str) -> str:
-    if not is_valid(value.encode()):
-        raise ValueError(f'subject "{value}" is not a valid subject')
-    return value
-
-
-def _subscribe_subject(value: str) -> str:
-    subject, *queue = value.split()
-    if len(queue) > 1 or not is_valid(subject.encode()):
-        raise ValueError(f'subject "{value}" is not a valid subject, or a subject and a queue')
-    return " ".join((subject, *queue))
-
-
-def _rules(value: object) -> object:
-    """Take a subject, or a list of them, for what is allowed."""
-    return {"allow": value} if isinstance(value, str | list) else value
-
-
-def _response_rule(value: object) -> object:
-    if isinstance(value, bool):
-        return {} if value else None
-    return value
-
-
-PublishSubject = Annotated[
-    str, BeforeValidator(lambda value: _publish_subject(value) if isinstance(value, str) else value)
-]
-SubscribeSubject = Annotated[
-    str, BeforeValidator(lambda value: _subscribe_subject(value) if isinstance(value, str) else value)
-]
-
-
-class PublishRules(Block):
-    allow: Annotated[list[PublishSubject], BeforeValidator(as_list)] | None = None
-    deny: Annotated[list[PublishSubject], BeforeValidator(as_list)] = []
-
-
-class SubscribeRules(Block):
-    allow: Annotated[list[SubscribeSubject], BeforeValidator(as_list)] | None = None
-    deny: Annotated[list[SubscribeSubject], BeforeValidator(as_list)] = []
-
-
-class ResponseRules(Block):
-    aliases = {
-        "max_msgs": "max",
-        "max_messages": "max",
-        "max_responses": "max",
-        "ttl": "expires",
-        "expiration": "expires",
-    }
-
-    max: int | None = None
-    expires: Seconds | None = None
-
-
-class PermissionRules(Block):
-    aliases = {"pub": "publish", "import": "publish", "sub": "subscribe", "export": "subscribe"}
-
-    publish: Annotated[PublishRules, BeforeValidator(_rules)] | None = None
-    subscribe: Annotated[SubscribeRules, BeforeValidator(_rules)] | None = None
-    allow_responses: Annotated[ResponseRules | None, BeforeValidator(_response_rule)] = None
-
-
-class UserEntry(Block):
-    aliases = {"username": "user", "pass": "password", "permission": "permissions"}
-
-    user: str
-    password: str = ""
-    permissions: PermissionRules | None = None
-
-
-class Authorization(Block):
-    aliases = {"username": "user", "pass": "password", "permissions": "default_permissions"}
-
-    user: str | None = None
-    password: str | None = None
-    token: str | None = None
-    timeout: Seconds | None = None
-    users: list[UserEntry] | None = None
-    default_permissions: PermissionRules | None = None
-
-    @model_validator(mode="after")
-    def _refuse_two_ways_to_log_in(self) -> "Authorization":
-        has_single = self.user is not None or self.password is not None
-        if has_single and self.token is not None:
-            raise ValueError("Cannot have a user/pass and token")
-        if self.users and has_single:
-            raise ValueError("Can not have a single user/pass and a users array")
-        if self.users and self.token is not None:
-            raise ValueError("Can not have a token and a users array")
-        if self.password is not None and self.user is None:
-            raise ValueError("a password needs its user")
-        return self
 
 
 # accounts
@@ -220,6 +120,7 @@ class JetStream(Block):
     domain: str | None = None
     strict: bool | None = None
     sync_interval: Literal["always"] | QuotedDuration | None = None
+    scrub_rate: Annotated[StorageSize, Field(ge=0)] | None = None
     limits: JetStreamLimits = JetStreamLimits()
 
 
