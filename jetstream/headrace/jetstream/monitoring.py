@@ -164,12 +164,13 @@ def _account_problems(account: AccountState) -> list[Problem]:
 
 
 def _stream_problems(stream: Stream) -> list[Problem]:
-    reason = stream.log.fenced
-    if not reason:
-        return []
     names = {"account": stream.account.name, "stream": stream.name}
-    return [
-        Problem(
-            "STREAM", f"JetStream stream '{stream.account.name} > {stream.name}' is fenced: {reason}", names
-        )
-    ]
+    who = f"JetStream stream '{stream.account.name} > {stream.name}'"
+    found: list[Problem] = []
+    if stream.log.fenced:
+        found.append(Problem("STREAM", f"{who} is fenced: {stream.log.fenced}", names))
+    lost = sum(last - first + 1 for first, last in stream.log.head.lost)
+    if lost:
+        # Said, but no reason to take the server out of service: no restart brings them back.
+        found.append(Problem("STREAM", f"{who} has lost messages: {lost}", names, 200))
+    return found

@@ -33,9 +33,6 @@ from headrace.storage.record import HEADER_SIZE, RecordInvalid, check_body, pars
 from headrace.storage.segment import Segment
 from headrace.storage.sync import Errands
 
-SCRUB_RATE: Final = 1024 * 1024
-"""Bytes a second: 2.5 TB in a month, for about one percent of a processor where records have 200 bytes."""
-
 STEP_SIZE: Final = 64 * 1024
 """Read at a time: about a millisecond of a thread, which the loop does not notice."""
 

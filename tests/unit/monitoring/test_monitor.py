@@ -274,6 +274,16 @@ def test_healthz_tells_of_a_fenced_log() -> None:
     assert "disk on fire" in world.get("/").body.decode()
 
 
+def test_healthz_warns_of_what_no_restart_mends_and_stays_ok() -> None:
+    problem = HealthProblem("STREAM", "messages are lost", {"account": "$G", "stream": "S"}, 200)
+    assert World(ServerOptions(), OneProblem(problem)).json("/healthz") == {
+        "status": "ok",
+        "warnings": [{"type": "STREAM", "account": "$G", "stream": "S", "warning": "messages are lost"}],
+    }
+    fenced = HealthProblem("STREAM", "disk on fire")
+    assert World(ServerOptions(), OneProblem(problem, fenced)).get("/healthz").status == 503
+
+
 def test_healthz_can_be_asked_for_less() -> None:
     world = World(ServerOptions(), OneProblem(HealthProblem("STREAM", "x")))
     assert world.get("/healthz?js-enabled-only=1").status == 200

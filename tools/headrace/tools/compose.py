@@ -6,7 +6,7 @@ store in memory and connections without sockets. What a configuration does not u
 
 import logging
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from headrace.core.base.chance import Chance, fresh_seed
 from headrace.core.base.clock import Scheduler
@@ -21,7 +21,7 @@ from headrace.tools.store_path import default_store_dir, store_path
 if TYPE_CHECKING:
     from headrace.core.monitoring.jetstream import JetStreamView
     from headrace.jetstream.service import JetStream
-    from headrace.storage.interface import Store
+    from headrace.storage.interface import Store, StreamLog
     from headrace.storage.store import FileStore
 
 
@@ -48,8 +48,7 @@ class Composition:
             return None
         from headrace.tools.monitored_jetstream import MonitoredJetStream  # noqa: PLC0415  (only with JetStream)
 
-        unreadable = self.file_store.unreadable if self.file_store is not None else ()
-        return MonitoredJetStream(self.jetstream, unreadable)
+        return MonitoredJetStream(self.jetstream, self.file_store)
 
     def close(self) -> None:
         """End in the order that keeps promises.
@@ -163,6 +162,7 @@ def _opened_store(
         sync_always=options.sync_always,
         sync_interval_ns=options.sync_interval_ns,
         is_threaded=is_threaded,
+        scrub_rate=options.scrub_rate,
     )
     path = store_path(options.store_dir or default_store_dir())
     try:
@@ -179,4 +179,11 @@ def _opened_store(
         raise StartError(f"storage directory cannot be used: {path}: {error.strerror}") from error
     for folder, reason in store.unreadable:
         log.error("Stream in %s stays closed: %s", folder, reason)
+
+    def tell(damaged: "StreamLog", text: str) -> None:
+        config: dict[str, Any] = damaged.config
+        name = config.get("config", {}).get("name", f"{damaged.stream_id:016x}")
+        log.error("Stream '%s > %s': %s", config.get("account", ""), name, text)
+
+    store.on_finding = tell
     return store

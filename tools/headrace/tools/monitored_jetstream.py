@@ -1,22 +1,28 @@
 """JetStream as core's monitoring asks for it: the two do not know each other, so they meet here."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from headrace.core.monitoring.jetstream import HealthOptions, HealthProblem, JszOptions
 from headrace.jetstream import monitoring
+from headrace.jetstream.models.times import encode_time
 from headrace.jetstream.service import JetStream
+
+if TYPE_CHECKING:
+    from headrace.storage.scrub import ScrubState
+    from headrace.storage.store import FileStore
 
 
 class MonitoredJetStream:
     """A `JetStreamView` of one server's JetStream, and of the streams that its store could not open."""
 
-    def __init__(self, jetstream: JetStream, unreadable: Sequence[tuple[str, str]] = ()) -> None:
+    def __init__(self, jetstream: JetStream, store: "FileStore | None" = None) -> None:
         self._jetstream = jetstream
-        self._unreadable = unreadable
+        self._store = store
+        self._unreadable: Sequence[tuple[str, str]] = () if store is None else store.unreadable
 
     def jsz(self, options: JszOptions) -> dict[str, Any]:
-        return monitoring.jsz(
+        body = monitoring.jsz(
             self._jetstream,
             account=options.account,
             with_accounts=options.accounts,
@@ -26,6 +32,9 @@ class MonitoredJetStream:
             offset=options.offset,
             limit=options.limit,
         )
+        if self._store is not None:
+            body["scrub"] = _scrub_fields(self._store.scrub_state)
+        return body
 
     def problems(self, options: HealthOptions) -> Sequence[HealthProblem]:
         found = monitoring.problems(
@@ -42,3 +51,19 @@ class MonitoredJetStream:
                 for folder, reason in self._unreadable
             ]
         return shown
+
+
+def _scrub_fields(state: "ScrubState") -> dict[str, Any]:
+    """Show what the background check of what is stored has done."""
+    fields: dict[str, Any] = {
+        "rate": state.rate,
+        "passes": state.passes,
+        "segments": state.segments,
+        "bytes": state.size,
+        "findings": state.findings,
+    }
+    if state.pass_ended_ns:
+        fields["last_pass"] = encode_time(state.pass_ended_ns)
+    if state.finding_ns:
+        fields["last_finding"] = encode_time(state.finding_ns)
+    return fields

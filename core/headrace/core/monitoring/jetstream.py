@@ -30,7 +30,7 @@ class HealthOptions:
 
 @dataclass(frozen=True, slots=True)
 class HealthProblem:
-    """Something that is not well. `status` is the answer's: 503, or 404 for what is not there."""
+    """Something that is not well. `status` is the answer's: 503, 404 for what is not there, 200 for a warning."""
 
     kind: str  # JETSTREAM, ACCOUNT, STREAM, CONSUMER
     text: str

@@ -183,8 +183,17 @@ def healthz(
         return _unhealthy([closed], with_details=with_details)
     if jetstream is None or enabled_only:
         return {"status": "ok"}, HTTPStatus.OK
-    problems = list(jetstream.problems(options))
-    return _unhealthy(problems, with_details=with_details) if problems else ({"status": "ok"}, HTTPStatus.OK)
+    found = list(jetstream.problems(options))
+    problems = [problem for problem in found if problem.status != HTTPStatus.OK]
+    if problems:
+        return _unhealthy(problems, with_details=with_details)
+    body: dict[str, Any] = {"status": "ok"}
+    if found:
+        # Ours: what no restart mends, so it must not take the server out of service.
+        body["warnings"] = [
+            {"type": problem.kind, **problem.names, "warning": problem.text} for problem in found
+        ]
+    return body, HTTPStatus.OK
 
 
 def _misasked(options: HealthOptions) -> HealthProblem | None:

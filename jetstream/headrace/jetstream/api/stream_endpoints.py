@@ -127,8 +127,7 @@ class StreamEndpoints:
         stream = request.account.stream(request.tokens[3])
         try:
             view = _found(stream, asked)
-        except CorruptRecord as error:
-            self._context.log.warning(f"Stream '{stream.name}': {error}")
+        except CorruptRecord:
             view = None
         if view is None:
             raise ApiError(error_table.NO_MESSAGE_FOUND)
