@@ -168,17 +168,20 @@ class FaultyFiles:
                 )
         return after
 
-    def image(self) -> dict[str, bytes]:
-        """Give all that is there to be seen: the bytes of each file by its path; folders, ending in `/`, have none."""
+    def image(self, *, durable: bool = False) -> dict[str, bytes]:
+        """Give all that is there to be seen: the bytes of each file by its path; folders, ending in `/`, have none.
+
+        With `durable`, only what is on the medium: what the harshest of power cuts leaves.
+        """
         found: dict[str, bytes] = {}
 
         def look(folder: _Folder, path: str) -> None:
-            for name, node in sorted(folder.names.items()):
+            for name, node in sorted((folder.durable if durable else folder.names).items()):
                 if isinstance(node, _Folder):
                     found[f"{path}{name}/"] = b""
                     look(node, f"{path}{name}/")
                 else:
-                    found[f"{path}{name}"] = bytes(node.data)
+                    found[f"{path}{name}"] = bytes(node.durable if durable else node.data)
 
         look(self._root, "/")
         return found

@@ -26,10 +26,20 @@ PAUSE_MAX_MS: Final = 400
 
 
 class Fleet:
-    """The streams of one store."""
+    """The streams of one store. Unless `lives_change`, none is made or deleted on the way."""
 
-    def __init__(self, world: World, seed: int, *, streams: int = 3) -> None:
+    def __init__(
+        self,
+        world: World,
+        seed: int,
+        *,
+        streams: int = 3,
+        program: type[Program] = Program,
+        lives_change: bool = True,
+    ) -> None:
         self.world = world
+        self._program = program
+        self._lives_change = lives_change
         self.random = random.Random(seed)
         self.programs: dict[int, Program] = {}
         self.refusals: list[StorageError] = []
@@ -95,6 +105,8 @@ class Fleet:
 
     def _step(self) -> None:
         chance = self.random.random()
+        if not self._lives_change:
+            chance = max(chance, CREATE_SHARE + DELETE_SHARE)
         if chance < CREATE_SHARE or not self.programs:
             if len(self.programs) < STREAMS_MAX:
                 self._create()
@@ -111,7 +123,7 @@ class Fleet:
         return self.random.choice(list(self.programs.values()))
 
     def _create(self) -> None:
-        program = Program(self.world, self.random.getrandbits(32))
+        program = self._program(self.world, self.random.getrandbits(32))
         self.programs[program.log.stream_id] = program
 
     def _delete(self, program: Program) -> None:

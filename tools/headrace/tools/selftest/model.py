@@ -168,7 +168,7 @@ def check_state(log: StreamLog, model: LogModel) -> None:
     expect_same("messages", found.views, [model.messages[each] for each in sorted(model.messages)])
     expect_same("end of a scan", found.next_sequence, model.last + 1)
     registers = {name: record.register for name, record in log.consumers().items()}
-    expect_same("registers", _plain(registers), _plain(model.registers))
+    expect_same("registers", plain(registers), plain(model.registers))
 
 
 def check_reads(log: StreamLog, model: LogModel, at: int) -> None:
@@ -277,8 +277,8 @@ class Past:
             last >= self.confirmed_last, f"the last sequence went back from {self.confirmed_last} to {last}"
         )
         registers = {name: record.register for name, record in log.consumers().items()}
-        allowed = [_plain(each) for each in self.registers[self.confirmed_register :]]
-        expect(_plain(registers) in allowed, f"consumers {_plain(registers)} are none of {allowed}")
+        allowed = [plain(each) for each in self.registers[self.confirmed_register :]]
+        expect(plain(registers) in allowed, f"consumers {plain(registers)} are none of {allowed}")
 
 
 @dataclass(frozen=True)
@@ -305,7 +305,8 @@ def adopt(log: StreamLog, ids: Mapping[bytes, tuple[int, int]]) -> LogModel:
     return model
 
 
-def _plain(registers: Mapping[str, Register]) -> dict[str, tuple[dict[str, int], dict[int, tuple[int, ...]]]]:
+def plain(registers: Mapping[str, Register]) -> dict[str, tuple[dict[str, int], dict[int, tuple[int, ...]]]]:
+    """Give registers as values that can be compared."""
     return {
         name: (dict(each.numbers), {sequence: tuple(row) for sequence, row in each.rows.items()})
         for name, each in registers.items()

@@ -3,6 +3,7 @@
 import copy
 import random
 from functools import partial
+from typing import ClassVar
 
 from headrace.storage.interface import Effect, Entry, Register, RegisterChange, StorageError, StreamLog
 from headrace.tools.selftest.cases import expect_same
@@ -24,6 +25,9 @@ NAMES = ("one", "two")
 
 class Program:
     """Changes a log at random and holds the model against it."""
+
+    sizes: ClassVar[tuple[int, ...]] = (1, 1, 5, 60, 400)
+    """How often a payload repeats its number."""
 
     def __init__(self, world: World, seed: int, log: StreamLog | None = None) -> None:
         self.world = world
@@ -121,7 +125,7 @@ class Program:
 
     def _entry(self, effect: Effect) -> Entry:
         self._counter += 1
-        payload = b"%d." % self._counter * self.random.choice([1, 1, 5, 60, 400])
+        payload = b"%d." % self._counter * self.random.choice(self.sizes)
         return Entry(
             self.random.choice(SUBJECTS),
             self.random.choice([b"", b"", b"NATS/1.0\r\nA: b\r\n\r\n"]),
@@ -147,6 +151,13 @@ class Program:
         self.log.append(entries)
         for each in entries:
             self.model.append(each)
+
+    def append_plainly(self) -> None:
+        """Append one message that removes nothing."""
+        entry = self._entry(Effect())
+        self.log.append([entry])
+        self.model.append(entry)
+        self.past.note(self.model)
 
     def _append_batch(self) -> None:
         batch = batch_of([self._entry(Effect()) for _ in range(self.random.randint(1, 40))])

@@ -5,6 +5,9 @@ from typing import Annotated
 import typer
 
 from headrace.core.base.chance import fresh_seed
+from headrace.tools.selftest.bits import bit_count, run_bits
+from headrace.tools.selftest.cuts import cut_count, run_cuts
+from headrace.tools.selftest.pages import run_copies, run_pages
 from headrace.tools.selftest.power import run_power_cuts
 from headrace.tools.selftest.tell import tell
 from headrace.tools.settings import JsonOption
@@ -17,6 +20,10 @@ JobsOption = Annotated[int, typer.Option(min=1, max=256, help="How many processe
 def register(app: typer.Typer) -> None:
     """Add these campaigns to a command line's."""
     app.command("power-cut")(power_cut)
+    app.command("bits")(bits)
+    app.command("truncate")(truncate)
+    app.command("pages")(pages)
+    app.command("copies")(copies)
 
 
 def power_cut(
@@ -29,6 +36,54 @@ def power_cut(
     """Cut the power of a store with many streams, in the middle of anything: nothing acknowledged is lost."""
     tally = run_power_cuts(seed=seed or drawn(), count=count, seconds=seconds, jobs=jobs)
     tell("power-cut", tally.rows("seeds"), as_json=as_json)
+
+
+def bits(
+    seed: SeedOption = 0,
+    count: Annotated[int, typer.Option(min=0, help="How many drawn bits; 0: every bit.")] = 2000,
+    seconds: SecondsOption = 0,
+    jobs: JobsOption = 1,
+    as_json: JsonOption = False,
+) -> None:
+    """Turn single bits of a store of 200 records: it starts, and at most the record hit is lost, and named."""
+    tally = run_bits(seed=seed or drawn(), count=count, seconds=seconds, jobs=jobs)
+    tell("bits", tally.rows(f"of {bit_count():,} bits"), as_json=as_json)
+
+
+def truncate(
+    seed: SeedOption = 0,
+    count: Annotated[int, typer.Option(min=0, help="How many drawn lengths; 0: every one.")] = 2000,
+    seconds: SecondsOption = 0,
+    jobs: JobsOption = 1,
+    as_json: JsonOption = False,
+) -> None:
+    """Cut single files of a store of 200 records: what lay behind the cut is named."""
+    tally = run_cuts(seed=seed or drawn(), count=count, seconds=seconds, jobs=jobs)
+    tell("truncate", tally.rows(f"of {cut_count():,} lengths"), as_json=as_json)
+
+
+def pages(
+    seed: SeedOption = 0,
+    count: Annotated[int, typer.Option(min=1, help="How many pages, each alone.")] = 2000,
+    seconds: SecondsOption = 0,
+    jobs: JobsOption = 1,
+    as_json: JsonOption = False,
+) -> None:
+    """Zero, fill and exchange 4 KiB pages of a store of 200 records: at most what lay in them is lost, and named."""
+    tally = run_pages(seed=seed or drawn(), count=count, seconds=seconds, jobs=jobs)
+    tell("pages", tally.rows("pages"), as_json=as_json)
+
+
+def copies(
+    seed: SeedOption = 0,
+    count: Annotated[int, typer.Option(min=1, help="How many stores.")] = 200,
+    seconds: SecondsOption = 0,
+    jobs: JobsOption = 1,
+    as_json: JsonOption = False,
+) -> None:
+    """Store copies of segments in messages, with damage before them: nothing is forged."""
+    tally = run_copies(seed=seed or drawn(), count=count, seconds=seconds, jobs=jobs)
+    tell("copies", tally.rows("stores"), as_json=as_json)
 
 
 def drawn() -> int:

@@ -1,6 +1,7 @@
 """A file store on a faulty disk, in virtual time: opened, killed, cut from its power, opened again."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from headrace.core.base.chance import Chance
@@ -22,6 +23,9 @@ BOUNDS: Final = Bounds(
 )
 """Small, so that a short test turns every page."""
 
+GOLDEN_BOUNDS: Final = replace(BOUNDS, generation_size_min=1500)
+STORE_PATH: Final = "/store"
+
 ANSWER_MAX_NS: Final = NS_PER_S
 ANSWER_STEP_NS: Final = 10 * NS_PER_MS
 
@@ -29,10 +33,13 @@ ANSWER_STEP_NS: Final = 10 * NS_PER_MS
 class World:
     """One store at a time. With an `index_path` its index is in LMDB there, on the real disk; else in memory."""
 
-    def __init__(self, seed: int, *, index_path: str | None = None, capacity: int = 0) -> None:
+    def __init__(
+        self, seed: int, *, index_path: str | None = None, capacity: int = 0, bounds: Bounds = BOUNDS
+    ) -> None:
         self._chance = Chance(seed)
         self._index_path = index_path
-        self.path = index_path or "/store"
+        self.path = index_path or STORE_PATH
+        self._bounds = bounds
         self.scheduler = VirtualScheduler()
         self.files = FaultyFiles(seed, capacity=capacity)
         folder = ""
@@ -45,7 +52,7 @@ class World:
     def open(self) -> FileStore:
         options = StoreOptions(
             is_index_in_memory=self._index_path is None,
-            bounds=BOUNDS,
+            bounds=self._bounds,
         )
         return open_store(
             self.path,
