@@ -41,9 +41,10 @@ class Accounts:
         self._accounts: dict[str, Account] = {}
         for account in options.accounts:
             self._add(account)
-        for name in (limits.GLOBAL_ACCOUNT, options.system_account):
-            if name not in self._accounts:
-                self._add(AccountOptions(name))
+        if limits.GLOBAL_ACCOUNT not in self._accounts:
+            self._add(AccountOptions(limits.GLOBAL_ACCOUNT, mappings=options.mappings))
+        if options.system_account not in self._accounts:
+            self._add(AccountOptions(options.system_account))
         for user in options.users:
             if user.account not in self._accounts:
                 self._add(AccountOptions(user.account))
@@ -72,6 +73,14 @@ class Accounts:
         for name in [name for name in self._accounts if name not in fresh]:
             if not self._accounts[name].connection_count:
                 del self._accounts[name]
+
+    def set(self, options: AccountOptions) -> None:
+        """Add an account, or change one that is there."""
+        held = self._accounts.get(options.name)
+        if held is None:
+            self._add(options)
+        else:
+            held.options = options
 
     def _add(self, options: AccountOptions) -> None:
         self._accounts[options.name] = Account(

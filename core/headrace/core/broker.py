@@ -37,9 +37,11 @@ from headrace.core.engine.interface import (
     Transport,
 )
 from headrace.core.engine.plain import PlainEngine
+from headrace.core.imports.exchange import Exchange
+from headrace.core.imports.services import Services
 from headrace.core.info import ServerFacts
 from headrace.core.link import Link
-from headrace.core.options import ServerOptions, UserOptions
+from headrace.core.options import AccountOptions, ServerOptions, UserOptions
 from headrace.core.session import SERVER_SHUTDOWN, Session
 
 GATHERED_ROUNDS_MAX: Final = 16
@@ -102,7 +104,10 @@ class Broker:
                 system_account=options.system_account,
             )
         )
-        self.bus: Bus = EngineBus(self.engine, self)
+        self.services = Services(self, self._publish)
+        self.bus: Bus = EngineBus(self.engine, self, self.services.responses)
+        self._exchange = Exchange(self.engine, self.services, chance, options.system_account)
+        self._apply_exchange()
         self.facts = ServerFacts(
             server_id=self.id,
             server_name=self.name,
@@ -255,11 +260,24 @@ class Broker:
         """Take over a changed configuration: limits at once, users and permissions at the next login."""
         self.options = options
         self.accounts.reconfigure(options)
+        self._apply_exchange()
         self.authenticator = Authenticator(options)
         self._websocket_authenticator = _websocket_authenticator(options)
         self.facts.auth_required = self.authenticator.is_required
         self.facts.has_no_auth_user = self.authenticator.has_no_auth_user
         self.facts.max_payload = options.max_payload
+
+    def set_account(self, options: AccountOptions) -> None:
+        """Add an account while the server runs, or change what one is allowed and exchanges with others."""
+        self.accounts.set(options)
+        self._apply_exchange()
+
+    def _apply_exchange(self) -> None:
+        for refused in self._exchange.apply([account.options for account in self.accounts]):
+            self.log.error("Account %s: %s", refused.account, refused)
+
+    def _publish(self, account: str, subject: bytes, payload: bytes) -> None:
+        self.bus.publish(account, subject, payload)
 
     def announce_lame_duck(self) -> None:
         """Tell clients that this server is about to go, and take no new ones."""

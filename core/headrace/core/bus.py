@@ -13,6 +13,7 @@ from typing import Protocol
 
 from headrace.core.base.message import Batch, Sink, View
 from headrace.core.engine.interface import Delivered, Engine, Event, Outcome, Registration
+from headrace.core.imports.responses import PREFIX, Responses
 
 __all__ = ["Bus", "Caller", "Delivered", "EngineBus", "Outcome", "Registration"]
 
@@ -123,11 +124,16 @@ class BusHost(Protocol):
 
 
 class EngineBus:
-    """A `Bus` over an engine. Whatever makes output also asks for a turn, so that it goes out."""
+    """A `Bus` over an engine. Whatever makes output also asks for a turn, so that it goes out.
 
-    def __init__(self, engine: Engine, host: BusHost) -> None:
+    Stored messages for a reply subject of a service import (`_R_.`) are delivered straight to who asked, in the account
+    that the request came from, and so is their interest looked for there.
+    """
+
+    def __init__(self, engine: Engine, host: BusHost, responses: Responses) -> None:
         self._engine = engine
         self._host = host
+        self._responses = responses
 
     def capture(
         self,
@@ -164,14 +170,27 @@ class EngineBus:
         queue: bytes = b"",
     ) -> Delivered:
         self._host.request_turn()
+        if route_by.startswith(PREFIX):
+            end = self._responses.end(route_by)
+            if end is None:
+                return Delivered(0, Outcome.NO_INTEREST)
+            delivered = self._engine.deliver(*end, views, replies, queue=queue)
+            if delivered.count:
+                self._responses.on_delivered(route_by)
+            return delivered
         return self._engine.deliver(account, route_by, views, replies, queue=queue)
 
     def has_interest(self, account: str, subject: bytes, queue: bytes = b"") -> bool:
+        if subject.startswith(PREFIX):
+            end = self._responses.end(subject)
+            return end is not None and self._engine.has_interest(*end, queue)
         return self._engine.has_interest(account, subject, queue)
 
     def watch_interest(
         self, account: str, subject: bytes, callback: Callable[[bool], None], *, queue: bytes = b""
     ) -> Registration:
+        if subject.startswith(PREFIX):
+            account, subject = self._responses.end(subject) or (account, subject)
         return self._engine.watch_interest(account, subject, callback, queue=queue)
 
     def on_room(self, callback: Callable[[], None]) -> None:

@@ -189,6 +189,7 @@ class ServerOptions:
     token: str = ""
     users: tuple[UserOptions, ...] = ()
     accounts: tuple[AccountOptions, ...] = ()
+    mappings: tuple[Mapping, ...] = ()  # of `$G`
     no_auth_user: str = ""
     system_account: str = limits.SYSTEM_ACCOUNT
     jetstream: JetStreamOptions | None = None

@@ -1,0 +1,1 @@
+"""What accounts import from each other: which imports are allowed, and the services behind them."""
