@@ -29,7 +29,8 @@ class Accounts(BrokerLab):
         super().__init__(ServerOptions(accounts=accounts, users=users), engine_factories()[engine])
 
     def user(self, user: str, **more: Any) -> MemoryClient:
-        return self.connected(user=user, **{"pass": "p", **more})
+        values: dict[str, Any] = {"pass": "p", **more}
+        return self.connected(user=user, **values)
 
 
 @pytest.fixture(params=engine_factories())
