@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from durability.golden_store import GOLDEN, KINDS, copied, described, opened
-from headrace.storage.check import Severity, check_store
+from headrace.storage.check import check_store
+from headrace.storage.findings import Severity
 from headrace.storage.framing import FILE_HEADER_SIZE, Found, parse_file_header, walk
 from headrace.storage.interface import StoreUnusable
 from headrace.storage.reader import StoreReader
@@ -52,9 +53,9 @@ def test_a_golden_store_is_read_offline_the_same_and_not_touched(kind: str) -> N
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_checker_finds_in_a_golden_store_only_what_is_listed(kind: str) -> None:
     report = check_store(f"{GOLDEN}/{kind}")
-    assert {(each.severity, each.first) for each in report.findings} == {
-        (Severity.LOSS, 64),
-        (Severity.DAMAGE, 64),
+    assert {(each.name, each.severity, each.first) for each in report.findings} == {
+        ("lost", Severity.LOSS, 64),
+        ("record-damaged", Severity.LOSS, 64),
     }
     assert not report.is_sound
 

@@ -1,5 +1,6 @@
 """Reading a store without opening it: no locks, nothing written, at any time beside a running server.
 
+The journal is laid over the files (`journal_replay.py`): what is in it was acknowledged, wherever a crash has left it.
 A reader shows a stream as it was when it was looked at (`examined.py`). Messages are read when they are asked for;
 where the server has dropped their file by then, the folder is looked at again and the reading goes on behind what was
 given. What lies above the highest `durable_to` is shown only when asked for, and marked: it may never be acknowledged.
@@ -24,6 +25,7 @@ from headrace.storage.interface import (
     StoreUnusable,
     SubjectState,
 )
+from headrace.storage.journal_replay import OverlaidFiles
 from headrace.storage.segments import Segments
 from headrace.storage.state import DamagedPlace, Lost
 from headrace.storage.state_log import StateUnreadable
@@ -227,6 +229,7 @@ class StoreReader:
     def streams(self) -> Iterator[StreamReader]:
         """Give each stream; close them after use. One that was deleted meanwhile is left out."""
         self.unreadable.clear()
+        files = OverlaidFiles(self._files, self.path)
         streams = f"{self.path}/{STREAMS_FOLDER}"
         for name in self._files.list_folder(streams):
             try:
@@ -235,7 +238,7 @@ class StoreReader:
                 continue
             folder = f"{streams}/{name}"
             try:
-                yield StreamReader(self._files, folder, stream_id)
+                yield StreamReader(files, folder, stream_id)
             except FileNotFoundError:
                 continue
             except StateUnreadable as error:

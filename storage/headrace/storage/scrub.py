@@ -41,7 +41,7 @@ PASS_NS: Final = 3600 * NS_PER_S
 POSTPONED_MAX: Final = 15
 """How many steps in a row are left out because a sync is in flight."""
 
-BESIDE: Final = (".side", ".del")
+BESIDE: Final = (".side", ".del", ".del2")
 
 
 class Piece(NamedTuple):

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from headrace.core.base.message import Message, MessageBatch
-from headrace.storage.check import Severity, check_store
+from headrace.storage.check import check_store
 from headrace.storage.faulty_files import FaultyFiles
+from headrace.storage.findings import Severity
 from headrace.storage.interface import CorruptRecord, Effect, Register, StoreUnusable
 from headrace.storage.reader import StoreReader, StreamReader
 
@@ -90,7 +91,8 @@ def test_a_reader_names_loss_and_takes_an_unreadable_end_for_a_write_in_progress
     assert [each.first for each in stream.damage] == [2]
     assert [each.view.sequence for each in stream.messages()] == [1, 3]
     report = check_store("/store", files=disk.files)
-    assert {each.severity for each in report.findings} == {Severity.LOSS, Severity.DAMAGE}
+    assert {each.name for each in report.findings} == {"record-missing", "record-damaged"}
+    assert {each.severity for each in report.findings} == {Severity.LOSS}
 
 
 def test_a_reader_meets_a_record_that_does_not_check(disk: Any) -> None:

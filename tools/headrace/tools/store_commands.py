@@ -13,8 +13,9 @@ from typing import Annotated, Any, Final
 import typer
 
 from headrace.core.subject import has_wildcard, is_valid, matches
-from headrace.storage.check import Severity, check_store
-from headrace.storage.interface import CorruptRecord
+from headrace.storage.check import check_store
+from headrace.storage.findings import Finding, Severity
+from headrace.storage.interface import CorruptRecord, StorageError
 from headrace.storage.reader import Message, StoreReader, StreamReader
 from headrace.storage.store import STREAMS_FOLDER
 from headrace.tools import render
@@ -31,6 +32,8 @@ UnsettledOption = Annotated[
     bool, typer.Option("--unsettled", help="Show also what is not known to be durable; it is marked.")
 ]
 SHOWN_FINDINGS_MAX: Final = 200
+CANNOT_CHECK: Final = 2
+"""The status of a check that could not look: no store, a later version's, files that may not be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,16 +179,21 @@ def get_message(
 
 @app.command("check")
 def check(folder: FolderArgument, as_json: JsonOption = False) -> None:
-    """Verify every record and every total of a store; status 1 when something is lost, damaged or contradictory."""
-    report = check_store(_path(folder))
+    """Verify every record and every total of a store.
+
+    Ends with status 0 where all is sound, 1 where something is lost, damaged or contradictory, 2 where it cannot tell.
+    """
+    try:
+        report = check_store(_path(folder))
+    except (CommandFailed, StorageError, OSError) as error:
+        typer.echo(f"headrace: {error}", err=True)
+        raise typer.Exit(CANNOT_CHECK) from error
     if as_json:
         render.print_json(
             {
                 "sound": report.is_sound,
                 "streams": [totals._asdict() for totals in report.totals],
-                "findings": [
-                    finding._asdict() | {"severity": finding.severity.value} for finding in report.findings
-                ],
+                "findings": [finding.fields() for finding in report.findings],
             }
         )
     else:
@@ -198,14 +206,21 @@ def check(folder: FolderArgument, as_json: JsonOption = False) -> None:
             ],
         )
         for finding in report.findings[:SHOWN_FINDINGS_MAX]:
-            place = f"{finding.file} at {finding.offset}: " if finding.file else ""
-            typer.echo(f"{finding.severity.value}: stream {finding.stream}: {place}{finding.text}")
+            _tell_finding(finding)
         if len(report.findings) > SHOWN_FINDINGS_MAX:
             typer.echo(f"and {len(report.findings) - SHOWN_FINDINGS_MAX:,} findings more; --json shows all")
         worst = [each for each in report.findings if each.severity is not Severity.NOTE]
         typer.echo("sound" if not worst else f"{len(worst):,} findings")
     if not report.is_sound:
         raise typer.Exit(1)
+
+
+def _tell_finding(finding: Finding) -> None:
+    place = f"{finding.file} at {finding.offset}: " if finding.file else ""
+    stream = f"stream {finding.stream}: " if finding.stream else ""
+    typer.echo(f"{finding.severity.value}: {finding.name}: {stream}{place}{finding.text}")
+    if finding.severity is not Severity.NOTE:
+        typer.echo(f"  {finding.advice}")
 
 
 def _path(folder: str) -> str:

@@ -16,7 +16,8 @@ from typing import Final
 from zlib import crc32
 
 from headrace.core.base.chance import Chance
-from headrace.storage.check import Severity, check_store
+from headrace.storage.check import check_store
+from headrace.storage.findings import Severity
 from headrace.storage.reader import StoreReader, StreamReader
 from headrace.tools.killloop.parties import Wire
 from headrace.tools.launch import Program, RunningServer, Settings, free_port, start
@@ -27,6 +28,7 @@ OPENINGS_PER_LIFE: Final = 10
 CHECKS_EVERY: Final = 10
 """Every so many openings the checker looks too, which reads everything."""
 
+PAUSE_MS_MAX: Final = 50
 BURST: Final = 400
 PAYLOAD_SIZES: Final = (20, 200, 1500)
 STREAMS: Final = {
@@ -81,8 +83,11 @@ async def _campaign(server: RunningServer, openings: int, seed: int) -> Outcome:
     load = _Load(server.port, chance, outcome)
     path = store_path(str(server.store_dir))
     while outcome.openings < openings:
+        load.under_way.clear()
         working = asyncio.create_task(load.run())
+        await load.under_way.wait()
         for _ in range(min(OPENINGS_PER_LIFE, openings - outcome.openings)):
+            await asyncio.sleep(chance.below(PAUSE_MS_MAX) / 1000)
             await asyncio.to_thread(_look, path, outcome)
             outcome.openings += 1
             if outcome.openings % CHECKS_EVERY == 0:
@@ -112,6 +117,7 @@ class _Load:
         self._chance = chance
         self._outcome = outcome
         self._numbers = itertools.count(1)
+        self.under_way = asyncio.Event()
 
     async def run(self) -> None:
         wire = await Wire.connect(self._port)
@@ -130,6 +136,7 @@ class _Load:
         gone = asyncio.create_task(wire.gone.wait())
         await asyncio.wait({asked, gone}, return_when=asyncio.FIRST_COMPLETED)
         gone.cancel()
+        self.under_way.set()
         if not asked.done():
             asked.cancel()
             return
