@@ -147,7 +147,8 @@ def _operations_of(
         places.append(
             DamagedPlace(segment.name, damage.offset, damage.size, damage.what, sequence, sequence, certain)
         )
-        _set_aside(shared.files, folder, segment, damage)
+        if damage.size:
+            _set_aside(shared.files, folder, segment, damage)
     known = {(place.file, place.offset) for place in state.damage}
     fresh = [place for place in places if (place.file, place.offset) not in known]
     state.damage.extend(fresh)

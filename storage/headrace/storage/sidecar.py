@@ -143,10 +143,14 @@ def _with_missing(units: "array[int]", runs: list[_Run], first: int, records: in
     allowed = MISSING_MAX if records < 0 else records - len(units)
     offsets = Offsets()
     for index, run in enumerate(runs):
-        if is_missing_counted(run.missing) and run.missing <= allowed:
-            allowed -= run.missing
-            offsets.expect(run.sequence - run.missing)
-            offsets.units.extend([0] * run.missing)
+        missing = run.missing
+        if missing > allowed > 0 and records >= 0:
+            # Messages and a skip record went together: so many of the sequences were messages, nobody knows which.
+            missing = allowed
+        if is_missing_counted(missing) and missing <= allowed:
+            allowed -= missing
+            offsets.expect(run.sequence - missing)
+            offsets.units.extend([0] * missing)
         stop = runs[index + 1].place if index + 1 < len(runs) else run.place
         if stop > run.place:
             offsets.expect(run.sequence)

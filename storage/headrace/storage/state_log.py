@@ -9,6 +9,7 @@ back on the one before for a snapshot that is damaged.
 """
 
 import errno
+import os
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
@@ -19,6 +20,7 @@ from headrace.storage.framing import (
     Damage,
     End,
     FileHeader,
+    FileKind,
     Found,
     HeaderUnreadable,
     encode_file_header,
@@ -273,10 +275,12 @@ def _read_generation(files: Files, folder: str, number: int, *, writable: bool) 
     path = f"{folder}/{name}"
     handle = files.open(path, writable=writable)
     try:
-        salt = parse_file_header(files.pread(handle, FILE_HEADER_SIZE, 0), path).salt
-    except HeaderUnreadable:
+        header = parse_file_header(files.pread(handle, FILE_HEADER_SIZE, 0), path)
+        _check_owner(header, path, number)
+    except HeaderUnreadable as error:
         files.close(handle)
-        return DamagedPlace(name, 0, FILE_HEADER_SIZE, "the file's header cannot be read", 0, 0, certain=True)
+        return DamagedPlace(name, 0, FILE_HEADER_SIZE, str(error), 0, 0, certain=True)
+    salt = header.salt
     snapshot: list[tuple[int, Operation]] = []
     changes: list[tuple[int, Operation]] = []
     damage: list[DamagedPlace] = []
@@ -349,3 +353,10 @@ def _loaded(
             name = state_name(reading.generation.number)
             damage.append(DamagedPlace(name, 0, 0, str(error), 0, 0, certain=False))
     return LoadedState(state, reading.generation, reading.is_clean and not damage, damage, oldest_change)
+
+
+def _check_owner(header: FileHeader, path: str, number: int) -> None:
+    """Make sure that a state log is this stream's: a stray page may hold another's. Raises HeaderUnreadable."""
+    folder = os.path.basename(os.path.dirname(path))
+    if (header.kind, header.subject, f"{header.stream_id:016x}") != (FileKind.STATE, number, folder):
+        raise HeaderUnreadable(f"{path}: the file's header belongs to another file")

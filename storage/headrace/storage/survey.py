@@ -12,7 +12,17 @@ from typing import Final, NamedTuple
 from headrace.storage.blocks import Blocks
 from headrace.storage.contents import Contents
 from headrace.storage.files import Files
-from headrace.storage.framing import FILE_HEADER_SIZE, Damage, End, Found, walk
+from headrace.storage.framing import (
+    FILE_HEADER_SIZE,
+    Damage,
+    End,
+    Found,
+    HeaderUnreadable,
+    NewerFormat,
+    Read,
+    parse_file_header,
+    walk,
+)
 from headrace.storage.index_interface import LogIndex, Position
 from headrace.storage.record import (
     MARKS,
@@ -214,6 +224,10 @@ def _walk_segment(files: Files, blocks: Blocks, segment: Segment, start: int, su
     for found in walk(read, segment.salt, start):
         if isinstance(found, End):
             segment.used = segment.written = max(min(found.offset, segment.capacity), start)
+            if segment.capacity < _size_promised(read):
+                # Files have their size before their first record; who cut this one took an unknown number of them.
+                what = "the file was cut, its end is not known"
+                survey.damage.append((segment, Damage(segment.used, 0, what), survey.last))
         elif isinstance(found, Damage):
             survey.damage.append((segment, found, survey.last))
             header = found.header
@@ -226,6 +240,15 @@ def _walk_segment(files: Files, blocks: Blocks, segment: Segment, start: int, su
                 survey.damage.append(
                     (segment, Damage(found.offset, found.header.end, str(error), found.header), survey.last)
                 )
+
+
+def _size_promised(read: Read) -> int:
+    """Give the size that a file has had since it was made, as its header says; where that is gone, some size."""
+    header = read(FILE_HEADER_SIZE, 0)
+    try:
+        return parse_file_header(header, "").capacity
+    except (HeaderUnreadable, NewerFormat):
+        return FILE_HEADER_SIZE
 
 
 def _note_record(segment: Segment, found: Found, survey: Survey) -> None:
