@@ -21,6 +21,16 @@ class Bounds:
     generation_size_min: int = 256 * 1024
     """Changes of fewer bytes never cause a new state log; nor do changes below twice the snapshot's size."""
 
+    fold_size_min: int = 512
+    """Removals in a sealed segment stay in the state log until they take so many bytes there."""
+
+    rewrite_share_max: float = 0.5
+    rewrite_gain_min: int = 64 * 1024
+    """A sealed segment is copied when at most this share of it is live, and so many bytes come back."""
+
+    rewrite_rate: int = 16 * 1024 * 1024
+    """Bytes a second that copying may read and write, over all streams."""
+
     offsets_size_max: int = 32 * 1024 * 1024
     """Bytes of sealed segments' offsets that a store keeps in memory."""
 

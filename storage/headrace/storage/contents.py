@@ -14,7 +14,8 @@ from typing import Final
 from headrace.storage.index_interface import LogIndex
 from headrace.storage.interface import CorruptRecord
 from headrace.storage.record import HEADER_SIZE, Extras, accounted_size, parse_header_unchecked
-from headrace.storage.segment import Segment
+from headrace.storage.removals import difference, set_places
+from headrace.storage.segment import Offsets, Segment
 from headrace.storage.segments import Place, Segments
 from headrace.storage.state import Lost
 
@@ -145,6 +146,25 @@ class Contents:
         if self.tells:
             self.index.note_removed(sequence, stored.view.subject, change)
         return True
+
+    def replace(self, olds: Sequence[tuple[Segment, bytes]], new: Segment, offsets: Offsets) -> None:
+        """Put a segment in the place of neighbours; it holds what was live when their gone bits were those given."""
+        removed: list[int] = []
+        new.live_count = new.live_size = 0
+        for old, bits in olds:
+            if old.gone is not None:
+                places = set_places(difference(old.gone, bits))
+                removed += [self.segments.sequence(old, place) for place in places]
+            self.gone_since.pop(old, None)
+            new.live_count += old.live_count
+            new.live_size += old.live_size
+        for sequence in removed:
+            place = offsets.place(sequence)
+            assert place >= 0, "it was live when its segment was copied"
+            new.set_gone(place)
+        if removed:
+            self.gone_since[new] = removed
+        self.segments.replace([old for old, _ in olds], new, offsets)
 
     def lose(self, where: Place, change: int) -> None:
         """Take out a message that cannot be read, and list it. Its size and subject are what its bytes still say."""

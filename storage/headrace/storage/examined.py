@@ -113,7 +113,7 @@ def _examine(
     is_clean = not restored.missing and loaded.is_clean and is_closed(files, loaded.state, segments)
     survey = survey_segments(files, blocks, loaded.state, segments, is_clean=is_clean)
     shown = _settled(survey, loaded, segments) if is_settled_only and not is_clean else survey
-    contents = replay(loaded.state, segments, shown, index, restored.missing)
+    contents = replay(loaded.state, segments, shown, index, restored)
     return Examined(loaded, restored, survey, contents, is_clean)
 
 

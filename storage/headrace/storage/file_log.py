@@ -21,8 +21,10 @@ from headrace.core.base.clock import NS_PER_MS, Clock
 from headrace.core.base.message import Batch, View
 from headrace.storage.accounting import file_size
 from headrace.storage.bounds import Bounds
+from headrace.storage.chores import Chores
 from headrace.storage.codec import encode_batch
 from headrace.storage.commit import GroupCommit, Handover
+from headrace.storage.compaction import Facts
 from headrace.storage.contents import Contents
 from headrace.storage.files import Files
 from headrace.storage.index_interface import Position
@@ -60,7 +62,7 @@ from headrace.storage.segment_writer import SegmentWriter
 from headrace.storage.state import DamagedPlace, Operation
 from headrace.storage.state_log import StateLog
 from headrace.storage.sync import Errands, Write
-from headrace.storage.upkeep import Facts, Upkeep
+from headrace.storage.upkeep import Upkeep
 
 INDEX_BUDGET_NS: Final = 2 * NS_PER_MS
 RECORD_OVERHEAD: Final = 51
@@ -80,6 +82,7 @@ class FileLog:
         clock: Clock,
         chance: Chance,
         errands: Errands,
+        chores: Chores,
         commit: GroupCommit,
         folder: str,
         stream_id: int,
@@ -119,6 +122,7 @@ class FileLog:
             clock=clock,
             chance=chance,
             errands=errands,
+            chores=chores,
             folder=folder,
             stream_id=stream_id,
             contents=contents,
@@ -126,6 +130,8 @@ class FileLog:
             state=state,
             bounds=bounds,
             known_ids=known_ids,
+            ask=self._ask_for_commit,
+            fence=self.fence,
         )
         self._has_index_work = False
         self.damage = damage
@@ -358,7 +364,7 @@ class FileLog:
             if (wants_sync and sync) or self._upkeep.drops:
                 syncs.append(written[0])
                 state.note_synced()
-        self._upkeep.at_boundary()
+        self._upkeep.at_boundary(is_synced=synced)
         facts = Facts(self._created_ns, self._first_at_creation, self._config, self._consumers, self.damage)
         return Handover(before, all_writes, list(dict.fromkeys(syncs)), self._upkeep.generation_errand(facts))
 
@@ -401,6 +407,8 @@ class FileLog:
 
     def settle(self) -> None:
         """The stream is idle: say on disk what is durable, without asking for a sync."""
+        if not self._fenced:
+            self._upkeep.on_idle()
         if self._fenced or self._writer.is_dirty or self._writer.marked_to >= self._durable.sequence:
             return
         if self._writer.current is not None and self._contents.last == self._durable.sequence:
@@ -446,6 +454,7 @@ class FileLog:
         if not self._fenced:
             self._contents.index.flush()
             self._writer.save_sidecar()
+        self._upkeep.close()
         self._writer.close()
         self._files.close(self._state.generation.handle)
 
@@ -469,6 +478,12 @@ class FileLog:
             raise LogFenced(self._fenced)
         self._is_touched = True
         self._head = None
+
+    def _ask_for_commit(self) -> None:
+        """Have a commit cycle take what upkeep has to say, soon."""
+        if not self._fenced:
+            self._commit.note(self, sync=False)
+            self._commit.commit()
 
     def _record(self, operations: list[Operation], *, sync: bool) -> int:
         self._begin_change()

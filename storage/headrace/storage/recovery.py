@@ -17,6 +17,7 @@ from headrace.core.base.chance import Chance
 from headrace.core.base.clock import Clock
 from headrace.storage.blocks import Blocks
 from headrace.storage.bounds import Bounds
+from headrace.storage.chores import Chores
 from headrace.storage.commit import GroupCommit
 from headrace.storage.contents import Contents
 from headrace.storage.file_log import FileLog
@@ -28,7 +29,7 @@ from headrace.storage.framing import (
     fresh_salt,
 )
 from headrace.storage.index_interface import IndexStore, Position
-from headrace.storage.segment import Segment
+from headrace.storage.segment import COMPANIONS, Segment
 from headrace.storage.segment_writer import SegmentWriter
 from headrace.storage.segments import Segments
 from headrace.storage.sidecar import OffsetsCache
@@ -62,6 +63,7 @@ class Shared:
     clock: Clock
     chance: Chance
     errands: Errands
+    chores: Chores
     commit: GroupCommit
     blocks: Blocks
     offsets: OffsetsCache
@@ -77,10 +79,11 @@ def recover(shared: Shared, folder: str, stream_id: int) -> FileLog:
     restored = restore_segments(shared.files, shared.blocks, folder, loaded, segments)
     for path in restored.leftovers:
         _unlink(shared.files, path)
-    is_clean = loaded.is_clean and not restored.missing and is_closed(shared.files, state, segments)
+    is_sound = loaded.is_clean and not restored.missing and not restored.damage
+    is_clean = is_sound and is_closed(shared.files, state, segments)
     survey = survey_segments(shared.files, shared.blocks, state, segments, is_clean=is_clean)
     index = shared.indexes.open_log(stream_id, Position(survey.last, state.change))
-    contents = replay(state, segments, survey, index, restored.missing)
+    contents = replay(state, segments, survey, index, restored)
     writer = SegmentWriter(
         files=shared.files,
         chance=shared.chance,
@@ -101,6 +104,7 @@ def recover(shared: Shared, folder: str, stream_id: int) -> FileLog:
         clock=shared.clock,
         chance=shared.chance,
         errands=shared.errands,
+        chores=shared.chores,
         commit=shared.commit,
         folder=folder,
         stream_id=stream_id,
@@ -135,7 +139,7 @@ def _operations_of(
     """List damage and loss in the contents, copy unreadable bytes aside, and give the operations that say so."""
     state = loaded.state
     operations: list[Operation] = [["opened", shared.clock.now_ns(), survey.last]]
-    places = list(loaded.damage)
+    places = [*loaded.damage, *restored.damage]
     for name, first, last in restored.missing:
         places.append(DamagedPlace(name, 0, 0, "the file is missing", first, last, certain=True))
         survey.missing.append((first, last))
@@ -285,6 +289,6 @@ def _write_again(files: Files, handle: int, offset: int, end: int) -> None:
 
 
 def _unlink(files: Files, path: str) -> None:
-    for each in (path, f"{path}.side"):
+    for each in (path, *(f"{path}{suffix}" for suffix in COMPANIONS)):
         if files.status(each) is not None:
             files.unlink(each)

@@ -1,9 +1,10 @@
 """One segment as the log knows it: where its records lie, which of them are removed, and its totals.
 
 A `Segment` is the description of a file, cheap enough to be kept for each: totals and times. Two parts are
-heavier. The **offsets** (four bytes a message) are kept for the segment that is written to, and for a sealed one only
-while it is read (`SegmentTables` loads and drops them). The **gone bits** (one bit a message) exist from the first
-removal behind the log's first sequence; what lies below that first sequence is removed without a bit.
+heavier. The **offsets** (four bytes a message) are kept for the segment that is written to, and for a sealed
+one only while it is read (`SegmentTables` loads and drops them). The **gone bits** (one bit a message) exist
+from the first removal behind the log's first sequence; what lies below that first sequence is removed without a
+bit.
 
 A message is found by its *place*: its index among the messages of the segment. In a dense segment, where no
 sequence was skipped, the place follows from the sequence alone.
@@ -17,6 +18,9 @@ from headrace.storage.framing import FILE_HEADER_SIZE
 
 RESERVED_SIZE: Final = 256
 """Room kept at a segment's end for its last marks."""
+
+COMPANIONS: Final = (".side", ".del", ".del2")
+"""What the files end with that belong to a segment's file and go with it."""
 
 _FULL: Final = bytearray(b"\xff" * 64)
 _EMPTY: Final = bytearray(64)
@@ -81,13 +85,15 @@ class Segment:
     """What is known of one file of messages.
 
     `last` is the highest sequence that it used up, skipped ones included; `first - 1` for none. `used` is where its
-    next record goes, `written` how much of it the file has; `live_*` counts what is not removed.
+    next record goes, `written` how much of it the file has; `live_*` counts what is not removed. Of the gone
+    bits, those in `folded` are in the segment's `.del` too, and at most `unfolded_count` are not.
     """
 
     __slots__ = (
         "capacity",
         "first",
         "first_time_ns",
+        "folded",
         "gone",
         "has_changed",
         "id_time_ns",
@@ -101,6 +107,7 @@ class Segment:
         "path",
         "records",
         "salt",
+        "unfolded_count",
         "used",
         "written",
     )
@@ -121,6 +128,8 @@ class Segment:
         self.used = FILE_HEADER_SIZE
         self.written = FILE_HEADER_SIZE
         self.gone: bytearray | None = None
+        self.folded: bytes | None = None
+        self.unfolded_count = 0
         self.offsets: Offsets | None = None
         self.has_changed = True
         self.is_being_replayed = False
@@ -159,6 +168,13 @@ class Segment:
             # To the end at once, so that a segment that is purged does not grow byte by byte.
             gone.extend(bytes(max(byte, self.records >> 3) + 1 - len(gone)))
         gone[byte] |= 1 << (place & 7)
+        self.unfolded_count += 1
+
+    def take_folded(self, bits: bytes) -> None:
+        """These bits are in the segment's `.del`; they are among its own."""
+        self.folded = bits
+        gone = b"" if self.gone is None else self.gone
+        self.unfolded_count = (int.from_bytes(gone, "little") & ~int.from_bytes(bits, "little")).bit_count()
 
     def next_live_place(self, place: int) -> int:
         """Give the first place at or above `place` without a bit; the count of messages where there is none."""

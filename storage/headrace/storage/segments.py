@@ -7,7 +7,7 @@ block cache and its checksums are tested each time.
 
 import errno
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from headrace.core.base.message import View
@@ -124,6 +124,16 @@ class Segments:
         del self._firsts[index]
         self._offsets.forget(segment)
         self._blocks.forget(segment.salt)
+
+    def replace(self, olds: Sequence[Segment], new: Segment, offsets: Offsets) -> None:
+        """Put a segment in the place of neighbours whose messages it holds."""
+        index = self.all.index(olds[0])
+        self.all[index : index + len(olds)] = [new]
+        self._firsts[index : index + len(olds)] = [new.first]
+        for old in olds:
+            self._offsets.forget(old)
+            self._blocks.forget(old.salt)
+        self._offsets.use(new, lambda: offsets)
 
     def offsets(self, segment: Segment) -> Offsets:
         """Give where a segment's messages lie; may read the whole segment once."""

@@ -9,12 +9,21 @@ from typing import Any, Final, NamedTuple
 from headrace.storage.contents import Contents
 from headrace.storage.interface import ConsumerRecord
 from headrace.storage.record import merged, pack_ranges
+from headrace.storage.removals import bit_count, difference, set_places
 from headrace.storage.segment import Segment
 from headrace.storage.state import Checkpoint, DamagedPlace, Operation, SegmentRow, register_operations
 
 RECORD_OPERATIONS_MAX: Final = 512
 REGISTER_ROWS_MAX: Final = 4096
 """How much goes into one record of a snapshot, so that damage to one costs little."""
+
+IDS_MAX: Final = 4096
+"""How many message ids go into one operation."""
+
+LONG_OPERATIONS: Final = frozenset(("bits", "register", "ids"))
+
+RANGE_SIZE: Final = 4
+"""What a removal in the middle of others takes as a range, about."""
 
 
 class Capture(NamedTuple):
@@ -57,18 +66,29 @@ def snapshot_records(
 ) -> list[list[Operation]]:
     """Give the records of operations that make this state from nothing."""
     operations: list[Operation] = [["stream", dict(stream)], ["config", dict(config)]]
-    for consumer in consumers.values():
-        operations.append(["consumer", consumer.name, consumer.config, consumer.created_ns])
-        operations += register_operations(consumer.name, consumer.register, REGISTER_ROWS_MAX)
+    operations += consumer_operations(consumers.values())
     operations += [["lost", *each] for each in contents.lost]
     operations += [["damage", *each] for each in damage]
-    if ids:
-        operations.append(["ids", [list(each) for each in ids]])
+    operations += [["ids", ids[start : start + IDS_MAX]] for start in range(0, len(ids), IDS_MAX)]
     for segment in contents.segments.all:
         operations.append(_segment_operation(segment))
         if segment.gone is not None and (segment.live_count or segment is contents.segments.all[-1]):
-            operations.append(["bits", segment.name, bytes(segment.gone)])
+            operations += _gone_operations(contents, segment)
     operations.append(["checkpoint", _checkpoint(contents, change=change, batch=batch)._asdict()])
+    return in_records(operations)
+
+
+def consumer_operations(consumers: Iterable[ConsumerRecord]) -> list[Operation]:
+    """Give the operations that make consumers with their registers."""
+    operations: list[Operation] = []
+    for consumer in consumers:
+        operations.append(["consumer", consumer.name, consumer.config, consumer.created_ns])
+        operations += register_operations(consumer.name, consumer.register, REGISTER_ROWS_MAX)
+    return operations
+
+
+def in_records(operations: Iterable[Operation]) -> list[list[Operation]]:
+    """Divide operations into records of a bounded size."""
     return list(_in_records(operations))
 
 
@@ -102,11 +122,26 @@ def _segment_operation(segment: Segment) -> Operation:
     return ["segment", *row]
 
 
+def _gone_operations(contents: Contents, segment: Segment) -> Iterator[Operation]:
+    """Say which messages of a segment are removed: what its `.del` says, and what it does not."""
+    gone = segment.gone or b""
+    if segment.folded is not None:
+        yield ["folded", segment.name, bit_count(segment.folded)]
+        if not segment.unfolded_count:
+            return
+        if segment.is_dense and segment.unfolded_count * RANGE_SIZE < len(gone):
+            places = set_places(difference(gone, segment.folded))
+            sequences = (contents.segments.sequence(segment, place) for place in places)
+            yield ["gone", segment.name, pack_ranges(merged(sequences))]
+            return
+    yield ["bits", segment.name, bytes(gone)]
+
+
 def _in_records(operations: Iterable[Operation]) -> Iterator[list[Operation]]:
     record: list[Operation] = []
     for operation in operations:
         record.append(operation)
-        if len(record) >= RECORD_OPERATIONS_MAX or operation[0] in ("bits", "register"):
+        if len(record) >= RECORD_OPERATIONS_MAX or operation[0] in LONG_OPERATIONS:
             yield record
             record = []
     if record:

@@ -106,6 +106,7 @@ class State:
     consumers: dict[str, ConsumerRecord] = field(default_factory=dict[str, ConsumerRecord])
     segments: dict[str, SegmentRow] = field(default_factory=dict[str, SegmentRow])
     gone_bits: dict[str, bytes] = field(default_factory=dict[str, bytes])
+    folded: dict[str, int] = field(default_factory=dict[str, int])
     gone_ranges: dict[str, list[tuple[int, int]]] = field(default_factory=dict[str, list[tuple[int, int]]])
     dropped: set[str] = field(default_factory=set[str])
     checkpoint: Checkpoint = NO_CHECKPOINT
@@ -187,6 +188,10 @@ def _replay_bits(state: State, _: int, operation: Operation) -> None:
     state.gone_bits[operation[1]] = operation[2]
 
 
+def _replay_folded(state: State, _: int, operation: Operation) -> None:
+    state.folded[operation[1]] = operation[2]
+
+
 def _replay_remove(state: State, change: int, operation: Operation) -> None:
     state.removals.append(Removal(change, operation[1], unpack_ranges(operation[2])))
     state.closed = None
@@ -197,6 +202,7 @@ def _replay_drop(state: State, _: int, operation: Operation) -> None:
     state.dropped.add(name)
     state.segments.pop(name, None)
     state.gone_bits.pop(name, None)
+    state.folded.pop(name, None)
     state.gone_ranges.pop(name, None)
 
 
@@ -250,6 +256,7 @@ _REPLAYS: Final[dict[str, Callable[[State, int, Operation], None]]] = {
     "segment": _replay_segment,
     "gone": _replay_gone,
     "bits": _replay_bits,
+    "folded": _replay_folded,
     "remove": _replay_remove,
     "drop": _replay_drop,
     "consumer": _replay_consumer,

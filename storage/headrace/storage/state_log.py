@@ -57,6 +57,14 @@ class Generation(NamedTuple):
     allocated: int
 
 
+class Written(NamedTuple):
+    """A record of operations as it was handed over: the first one's change number, the time, the body."""
+
+    change: int
+    time_ns: int
+    body: bytes
+
+
 class LoadedState(NamedTuple):
     """What `load_state` found. `is_clean`: the file can be continued at `generation.used`."""
 
@@ -99,6 +107,8 @@ class StateLog:
         self._allocated = generation.allocated
         self._waiting: list[bytes] = []
         self._waiting_size = 0
+        self._kept: list[Written] | None = None
+        self.kept_size = 0
 
     @property
     def is_dirty(self) -> bool:
@@ -139,6 +149,9 @@ class StateLog:
             time_ns=time_ns,
             headers_size=self._durable_to,
         )
+        if self._kept is not None:
+            self._kept.append(Written(self.change - count + 1, time_ns, body))
+            self.kept_size += len(body)
         self._used += len(record)
         assert self._used <= self._allocated, "room was made before operations were accepted"
         self._waiting = []
@@ -157,12 +170,25 @@ class StateLog:
     def switch(self, generation: Generation) -> None:
         """Go on in a new generation; what waits goes there."""
         self.generation = generation
+        self._kept = None
         self._snapshot_size = self._used = self._durable_to = self._flying_to = generation.used
         self._allocated = generation.allocated
         self._make_room(0)
 
+    def keep(self) -> None:
+        """Remember what is handed over from now on, for the generation that is being made."""
+        self._kept = []
+        self.kept_size = 0
+
+    def take_kept(self) -> list[Written]:
+        """Give what was handed over since the last time."""
+        kept, self._kept = self._kept or [], []
+        self.kept_size = 0
+        return kept
+
     def postpone_generation(self) -> None:
         """A new generation could not be written: do not ask again before as much has been added once more."""
+        self._kept = None
         self._snapshot_size = self._used
 
     def _make_room(self, size: int) -> None:
@@ -180,6 +206,91 @@ class StateLog:
         self._allocated += growth
 
 
+class GenerationFile:
+    """A state log that is being made: without a name, and nobody's concern, until `finish`. Everything blocks."""
+
+    def __init__(self, files: Files, folder: str, header: FileHeader) -> None:
+        self._files = files
+        self._folder = folder
+        self._header = header
+        self._path = f"{folder}/{state_name(header.subject)}"
+        self._offset = self._durable_to = FILE_HEADER_SIZE
+        self._count = 0
+        temporary = f"{self._path}.new"
+        if files.status(temporary) is not None:
+            files.unlink(temporary)
+        self._handle = files.create(temporary)
+
+    def add(self, records: Sequence[Sequence[Operation]], *, change: int) -> None:
+        """Write records of the snapshot; all carry the change number that it was taken at. Raises OSError."""
+        start = self._offset
+        content: list[bytes] = []
+        for operations in records:
+            guard = self._header.salt ^ self._offset
+            content.append(
+                encode_operations(operations, guard=guard, change=change, time_ns=self._header.created_ns)
+            )
+            self._offset += len(content[-1])
+        self._count += len(records)
+        self._files.pwrite(self._handle, b"".join(content), start)
+
+    def complete(self, *, change: int) -> None:
+        """The snapshot ends here. Raises OSError."""
+        record = encode(
+            RecordType.COMPLETE,
+            self._count.to_bytes(8, "little"),
+            guard=self._header.salt ^ self._offset,
+            sequence=change,
+            time_ns=self._header.created_ns,
+        )
+        self._files.pwrite(self._handle, record, self._offset)
+        self._offset += len(record)
+
+    def catch_up(self, changes: Sequence["Written"]) -> None:
+        """Write what the generation before has got since the snapshot was taken. Raises OSError."""
+        start = self._offset
+        content: list[bytes] = []
+        for each in changes:
+            content.append(
+                encode(
+                    RecordType.OPERATIONS,
+                    each.body,
+                    guard=self._header.salt ^ self._offset,
+                    sequence=each.change,
+                    time_ns=each.time_ns,
+                    headers_size=self._durable_to,
+                )
+            )
+            self._offset += len(content[-1])
+        if content:
+            self._files.pwrite(self._handle, b"".join(content), start)
+
+    def sync(self) -> None:
+        """Make durable what was written, and the room for more. Raises OSError."""
+        allocated = self._allocated
+        self._files.preallocate(self._handle, 0, allocated)
+        self._files.pwrite(self._handle, encode_file_header(self._header._replace(capacity=allocated)), 0)
+        self._files.sync(self._handle)
+        self._durable_to = self._offset
+
+    def finish(self) -> Generation:
+        """Give it its name, durably. Raises OSError, and then it has the name, or not."""
+        allocated = self._allocated
+        self.sync()
+        self._files.rename(f"{self._path}.new", self._path)
+        self._files.sync_folder(self._folder)
+        header = self._header
+        return Generation(header.subject, self._path, self._handle, header.salt, self._offset, allocated)
+
+    def abandon(self) -> None:
+        """Let go of it; the next one, or the next start, removes it."""
+        self._files.close(self._handle)
+
+    @property
+    def _allocated(self) -> int:
+        return (self._offset + STATE_SIZE_MIN + 4095) & ~4095
+
+
 def write_generation(
     files: Files,
     folder: str,
@@ -192,42 +303,14 @@ def write_generation(
 
     `records` is the snapshot, the operations of each record; all carry the change number reached, `change`.
     """
-    path = f"{folder}/{state_name(header.subject)}"
-    content = [b""]
-    offset = FILE_HEADER_SIZE
-    for operations in records:
-        content.append(
-            encode_operations(
-                operations, guard=header.salt ^ offset, change=change, time_ns=header.created_ns
-            )
-        )
-        offset += len(content[-1])
-    content.append(
-        encode(
-            RecordType.COMPLETE,
-            len(records).to_bytes(8, "little"),
-            guard=header.salt ^ offset,
-            sequence=change,
-            time_ns=header.created_ns,
-        )
-    )
-    offset += len(content[-1])
-    allocated = (offset + STATE_SIZE_MIN + 4095) & ~4095
-    content[0] = encode_file_header(header._replace(capacity=allocated))
-    temporary = f"{path}.new"
-    if files.status(temporary) is not None:
-        files.unlink(temporary)
-    handle = files.create(temporary)
+    file = GenerationFile(files, folder, header)
     try:
-        files.preallocate(handle, 0, allocated)
-        files.pwrite(handle, b"".join(content), 0)
-        files.sync(handle)
-        files.rename(temporary, path)
-        files.sync_folder(folder)
+        file.add(records, change=change)
+        file.complete(change=change)
+        return file.finish()
     except OSError:
-        files.close(handle)
+        file.abandon()
         raise
-    return Generation(header.subject, path, handle, header.salt, offset, allocated)
 
 
 def load_state(files: Files, folder: str, *, writable: bool = True) -> LoadedState:

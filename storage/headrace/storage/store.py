@@ -18,6 +18,7 @@ from headrace.core.base.chance import Chance
 from headrace.core.base.clock import NS_PER_MS, Scheduler, Timer
 from headrace.storage.blocks import Blocks
 from headrace.storage.bounds import DEFAULT_BOUNDS, Bounds
+from headrace.storage.chores import Chores
 from headrace.storage.codec import sync_thread
 from headrace.storage.commit import GroupCommit
 from headrace.storage.contents import Contents
@@ -141,6 +142,8 @@ class FileStore:
         self._options = options
         self._wake = Wake() if options.is_threaded else None
         self._errands = Errands(scheduler, self._wake)
+        self._chore_errands = Errands(scheduler, self._wake)
+        self._chores = Chores(scheduler, self._chore_errands, rate=options.bounds.rewrite_rate)
         self._commit = GroupCommit(
             scheduler=scheduler,
             errands=self._errands,
@@ -161,6 +164,7 @@ class FileStore:
             clock=scheduler,
             chance=chance,
             errands=self._errands,
+            chores=self._chores,
             commit=self._commit,
             blocks=Blocks(files, size_max=options.bounds.cache_size),
             offsets=OffsetsCache(options.bounds.offsets_size_max),
@@ -257,6 +261,8 @@ class FileStore:
             return
         self._scrub.close()
         self._scrub_errands.close()
+        self._chores.stop()
+        self._chore_errands.close()
         self._commit.drain(self._wait)
         for log in self._logs.values():
             log.prepare_close()
@@ -330,6 +336,7 @@ class FileStore:
             clock=self._scheduler,
             chance=self._chance,
             errands=self._errands,
+            chores=self._chores,
             commit=self._commit,
             folder=folder,
             stream_id=stream_id,
@@ -357,6 +364,7 @@ class FileStore:
 
     def _on_done(self) -> None:
         self._errands.deliver()
+        self._chore_errands.deliver()
         self._scrub_errands.deliver()
         self._commit.on_worker_done()
         if not self._is_closed:

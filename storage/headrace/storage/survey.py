@@ -6,6 +6,7 @@ the log goes, what is durable, what is missing and what is damaged; `replay` app
 in which they happened, by the code that runs in service.
 """
 
+import contextlib
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -24,6 +25,7 @@ from headrace.storage.framing import (
     walk,
 )
 from headrace.storage.index_interface import LogIndex, Position
+from headrace.storage.interface import CorruptRecord
 from headrace.storage.record import (
     MARKS,
     Extras,
@@ -35,11 +37,12 @@ from headrace.storage.record import (
     parse_message,
     parse_skip,
 )
+from headrace.storage.removals import load_removals
 from headrace.storage.segment import Segment, parse_segment_name
 from headrace.storage.segment_writer import MARK_SIZE
-from headrace.storage.segments import Segments
+from headrace.storage.segments import Place, Segments
 from headrace.storage.sidecar import is_missing_counted
-from headrace.storage.state import Removal, State
+from headrace.storage.state import DamagedPlace, Removal, State
 from headrace.storage.state_log import LoadedState
 
 SEGMENTS_FOLDER: Final = "seg"
@@ -94,10 +97,16 @@ class Survey:
 
 
 class Restored(NamedTuple):
-    """Segments whose files are not there (name, first, last), and files that nobody needs any more."""
+    """Segments whose files are not there (name, first, last), and files that nobody needs any more.
+
+    `damage`: `.del` files that cannot be read. `is_recounted`: the checkpoint does not say which messages are
+    removed, so they were counted again, and the index may have to be.
+    """
 
     missing: list[tuple[str, int, int]]
     leftovers: list[str]
+    damage: list[DamagedPlace]
+    is_recounted: bool
 
 
 # ---- segments as the state log knows them
@@ -114,12 +123,16 @@ def restore_segments(
     checkpoint = state.checkpoint
     missing: list[tuple[str, int, int]] = []
     known: dict[str, tuple[int, int]] = {}
+    replaced: list[Segment] = []
     for name in names:
         parsed = parse_segment_name(name)
+        base = name.partition(".")[0]
         if parsed is not None:
             known[name] = parsed
-        elif name.endswith(".new"):
+        elif name.endswith(".new") or (parse_segment_name(base) is not None and base not in names):
             leftovers.append(f"{seg_folder}/{name}")
+    listed = _listed_ranges(state, names)
+    is_recounted = False
     for name in sorted({*known, *state.segments}):
         row = state.segments.get(name)
         parsed = known.get(name) or parse_segment_name(name)
@@ -131,8 +144,13 @@ def restore_segments(
             if row is not None and row.live_count:
                 missing.append((name, first, row.last))
             continue
-        if row is None and (name in state.dropped or (first <= checkpoint.sequence and not loaded.damage)):
-            # It was dropped, durably; only its name was still there.
+        lost_row = _row_at(first, listed[False])
+        if row is None and (
+            name in state.dropped
+            or _row_at(first, listed[True]) is not None
+            or (first <= checkpoint.sequence and lost_row is None and not loaded.damage)
+        ):
+            # It was dropped, durably, and only its name was still there; or it is a copy that nothing names.
             leftovers.append(path)
             continue
         handle = blocks.handle(Segment(first=first, salt=salt, path=path, capacity=0))
@@ -147,21 +165,104 @@ def restore_segments(
             segment.records = row.records
             segment.used = segment.written = row.used
             segment.has_changed = False
+        elif lost_row is not None:
+            # A copy whose naming was lost with a damaged record of the state log, after the old files had gone.
+            _take_in(files, handle, segment)
+            is_recounted = True
         segments.add(segment)
+        if row is None and lost_row is not None:
+            missing = [each for each in missing if not segment.first <= each[1] <= segment.last]
+            replaced.append(segment)
     segments.first = checkpoint.first or state.first
+    damage: list[DamagedPlace] = []
+    for segment in replaced:
+        _recount(segments, segment)
     for segment in segments.all:
-        bits = state.gone_bits.get(segment.name)
-        if bits is not None:
-            segment.gone = bytearray(bits)
-        for first, last in state.gone_ranges.get(segment.name, ()):
-            for sequence in range(max(first, segments.first), last + 1):
-                if segment.is_dense:
-                    segment.set_gone(sequence - segment.first)
-                else:
-                    place = segments.offsets(segment).place(sequence)
-                    if place >= 0:
-                        segment.set_gone(place)
-    return Restored(missing, leftovers)
+        is_recounted = _restore_removals(files, state, segments, segment, damage) or is_recounted
+    return Restored(missing, leftovers, damage, is_recounted)
+
+
+def _listed_ranges(state: State, names: set[str]) -> dict[bool, list[tuple[int, int]]]:
+    """Give the sequences of the segments that the state log lists: of those whose file is there, and of the others."""
+    ranges: dict[bool, list[tuple[int, int]]] = {True: [], False: []}
+    for name, row in state.segments.items():
+        parsed = parse_segment_name(name)
+        if parsed is not None and (name in names or row.live_count):
+            ranges[name in names].append((parsed[0], row.last))
+    return ranges
+
+
+def _row_at(sequence: int, ranges: list[tuple[int, int]]) -> tuple[int, int] | None:
+    return next((each for each in ranges if each[0] <= sequence <= each[1]), None)
+
+
+def _take_in(files: Files, handle: int, segment: Segment) -> None:
+    """Find out by its records what a segment holds that no row tells of."""
+    for found in walk(lambda size, offset: files.pread(handle, size, offset), segment.salt):
+        if isinstance(found, End):
+            segment.used = segment.written = found.offset
+        elif isinstance(found, Found) and found.header.type in (RecordType.MESSAGE, RecordType.SKIP):
+            segment.last = max(segment.last, found.header.sequence)
+            if found.header.type == RecordType.MESSAGE:
+                segment.records += 1
+                segment.note_time(found.header.time_ns)
+                segment.id_time_ns = found.header.time_ns
+
+
+def _restore_removals(
+    files: Files, state: State, segments: Segments, segment: Segment, damage: list[DamagedPlace]
+) -> bool:
+    """Set the bits of what is removed in a segment; tell whether its messages had to be counted again."""
+    name = segment.name
+    is_recounted = False
+    count = state.folded.get(name)
+    if count is not None and segment.live_count:
+        loaded = load_removals(files, segment.path, segment.salt, count=count)
+        for each in loaded.unreadable:
+            what = "removals cannot be read; " + (
+                "the other copy is there" if loaded.removals is not None else "what they removed may be back"
+            )
+            damage.append(DamagedPlace(each, 0, 0, what, 0, 0, certain=False))
+        if loaded.removals is None:
+            is_recounted = True
+        else:
+            segment.gone = bytearray(loaded.removals.bits)
+            if not loaded.unreadable:
+                segment.folded = loaded.removals.bits
+            is_recounted = loaded.removals.change > state.checkpoint.change
+    bits = state.gone_bits.get(name)
+    if bits is not None:
+        segment.gone = bytearray(bits) if segment.gone is None else _united(segment.gone, bits)
+    if segment.gone is not None:
+        segment.take_folded(segment.folded or b"")
+    for first, last in state.gone_ranges.get(name, ()):
+        for sequence in range(max(first, segments.first), last + 1):
+            if segment.is_dense:
+                segment.set_gone(sequence - segment.first)
+            else:
+                place = segments.offsets(segment).place(sequence)
+                if place >= 0:
+                    segment.set_gone(place)
+    if is_recounted:
+        _recount(segments, segment)
+    return is_recounted
+
+
+def _united(bits: bytearray, others: bytes) -> bytearray:
+    number = int.from_bytes(bits, "little") | int.from_bytes(others, "little")
+    return bytearray(number.to_bytes(max(len(bits), len(others)), "little"))
+
+
+def _recount(segments: Segments, segment: Segment) -> None:
+    """Count what is live in a segment by its messages and their bits; those that cannot be read count as live."""
+    count = size = 0
+    place = segment.next_live_place(segments.place_from(segment, segments.first))
+    while place < segment.records:
+        count += 1
+        with contextlib.suppress(CorruptRecord):
+            size += segments.read(Place(segment, place)).size
+        place = segment.next_live_place(place + 1)
+    segment.live_count, segment.live_size = count, size
 
 
 def is_closed(files: Files, state: State, segments: Segments) -> bool:
@@ -301,9 +402,7 @@ def _note_missing(survey: Survey, segment: Segment, last: int) -> None:
 # ---- the replay
 
 
-def replay(
-    state: State, segments: Segments, survey: Survey, index: LogIndex, lost_files: list[tuple[str, int, int]]
-) -> Contents:
+def replay(state: State, segments: Segments, survey: Survey, index: LogIndex, restored: Restored) -> Contents:
     """Make the contents of a log from its checkpoint and what came after it; the index is told what it missed."""
     checkpoint = state.checkpoint
     contents = Contents(segments, index, first=state.first)
@@ -313,13 +412,17 @@ def replay(
     contents.messages = checkpoint.messages
     contents.size = checkpoint.size
     contents.lost = list(state.lost)
-    if lost_files or state.checkpoint.messages != sum(each.live_count for each in segments.all):
+    if (
+        restored.missing
+        or restored.is_recounted
+        or state.checkpoint.messages != sum(each.live_count for each in segments.all)
+    ):
         contents.messages = sum(each.live_count for each in segments.all)
         contents.size = sum(each.live_size for each in segments.all)
         segments.first = segments.next_live(segments.first) or contents.last + 1
     contents.is_replaying = True
     known = index.replay_from
-    if known.sequence < checkpoint.sequence or known.change < checkpoint.change:
+    if known.sequence < checkpoint.sequence or known.change < checkpoint.change or restored.is_recounted:
         index.rebuild()
         contents.tell_all(state.ids)
         index.mark(Position(checkpoint.sequence, checkpoint.change))

@@ -1,53 +1,96 @@
-"""What a log does beside its service: checkpoints, dropping dead segments, new generations of its state log.
+"""What a log does beside its service: checkpoints, giving space back, new generations of its state log.
 
 **Checkpoints** bound what a start has to replay. What holds at a cycle's boundary is captured when the cycle is
-gathered, and goes to the state log once the cycle is durable and the index has followed; so a checkpoint never counts
-what a crash could take away, and a start never has to tell the index what lies before it.
+gathered, and goes to the state log once the cycle is durable and the index has followed; so a checkpoint never
+counts what a crash could take away, and a start never has to tell the index what lies before it. Where an
+answer does not wait for a sync, the files that the capture counts are synced for it.
 
-**Dead segments** go in three steps: the checkpoint that finds them dead says so (`drop`), a cycle syncs it, then the
-files are removed. Message ids that only such a segment knew are copied first.
+**Work** may need a checkpoint that is durable: segments are folded (`removals.py`) and rewritten (`rewrite.py`)
+as they were at the capture. It is planned with the capture, and begins when the cycle that writes the
+checkpoint is done. A segment that something is done with is *busy* and not touched by anything else.
 
-**A generation** is begun when changes outweigh the snapshot. Its content is taken at a boundary and written when the
-cycle is durable; the next cycle waits for it. Once it may have its name, the one before is never written again.
+**Segments go** in three steps: the checkpoint that finds them dead, or names their replacement, says so
+(`drop`), a cycle syncs it, then the files are removed. Message ids that only such a segment knows are looked up
+off the loop and copied into the state log before.
+
+**A generation** is begun when changes outweigh the snapshot, after what may be folded was folded (`compaction.py`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Final
 
 from headrace.core.base.chance import Chance
 from headrace.core.base.clock import NS_PER_S, Clock
 from headrace.storage.bounds import Bounds
+from headrace.storage.chores import Chores
+from headrace.storage.compaction import Compaction, Facts
 from headrace.storage.contents import Contents
 from headrace.storage.files import Files
-from headrace.storage.framing import FileHeader, FileKind, fresh_salt
-from headrace.storage.interface import ConsumerRecord, StorageError
-from headrace.storage.segment import Segment
+from headrace.storage.framing import fresh_salt
+from headrace.storage.interface import StorageError
+from headrace.storage.removals import Fold, Removals, encode_removals, fold
+from headrace.storage.rewrite import (
+    Plan,
+    Rewritten,
+    Source,
+    is_sparse,
+    message_ids,
+    needed_size,
+    rewrite,
+)
+from headrace.storage.segment import COMPANIONS, Segment
 from headrace.storage.segment_writer import SegmentWriter
-from headrace.storage.snapshot import Capture, capture, snapshot_records
-from headrace.storage.state import DamagedPlace, Operation
-from headrace.storage.state_log import Generation, StateLog, state_name, write_generation
+from headrace.storage.snapshot import IDS_MAX, RANGE_SIZE, Capture, capture
+from headrace.storage.state import Operation
+from headrace.storage.state_log import StateLog, state_name
 from headrace.storage.sync import Errand, Errands
 
 MESSAGE_ID_WINDOW_NS: Final = 120 * NS_PER_S
 """How long message ids of dropped segments are kept unless the owner says. Source: the default duplicate window."""
 
-KnownIds = list[tuple[bytes, int, int]]
-"""Message id, sequence, time of messages whose segment was dropped."""
+FOLDS_MAX: Final = 64
+"""How many segments are folded at a time: their bits are copied at once."""
+
+FOLD_SHARE: Final = 8
+"""A segment is folded again when what its `.del` does not say takes this part of its bits."""
+
+MERGED_MAX: Final = 16
+"""How many neighbouring segments are rewritten into one."""
+
+KnownId = tuple[bytes, int, int]
+"""Message id, sequence, time of a message whose segment was dropped."""
 
 
-class Facts(NamedTuple):
-    """What the log's owner knows and a snapshot has to say."""
+@dataclass(slots=True)
+class _Work:
+    """What begins when the checkpoint is durable."""
 
-    created_ns: int
-    first: int
-    config: Mapping[str, Any]
-    consumers: Mapping[str, ConsumerRecord]
-    damage: Sequence[DamagedPlace]
+    folds: list[tuple[Segment, bytes]] = field(default_factory=list[tuple[Segment, bytes]])
+    rewrite: Rewritten | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.folds) or self.rewrite is not None
+
+
+@dataclass(slots=True)
+class _Captured:
+    """A checkpoint that waits.
+
+    `replaced`: segments whose place another one has taken. `is_safe`: what it counts is synced.
+    """
+
+    capture: Capture
+    replaced: list[Segment]
+    work: _Work
+    unsynced: list[str]
+    is_safe: bool = False
 
 
 class Upkeep:
-    """The upkeep of one log."""
+    """The upkeep of one log. `ask` has a commit cycle come soon; `fence` ends all writing to the log."""
 
     def __init__(
         self,
@@ -56,43 +99,68 @@ class Upkeep:
         clock: Clock,
         chance: Chance,
         errands: Errands,
+        chores: Chores,
         folder: str,
         stream_id: int,
         contents: Contents,
         writer: SegmentWriter,
         state: StateLog,
         bounds: Bounds,
-        known_ids: Sequence[tuple[bytes, int, int]],
+        known_ids: Sequence[KnownId],
+        ask: Callable[[], None],
+        fence: Callable[[str], None],
     ) -> None:
         self._files = files
         self._clock = clock
         self._chance = chance
         self._errands = errands
+        self._chores = chores
         self._folder = folder
         self._stream_id = stream_id
         self._contents = contents
         self._writer = writer
         self._state = state
         self._bounds = bounds
-        self._captured: Capture | None = None
+        self._ask = ask
+        self._fence = fence
+        self._captured: _Captured | None = None
         self._captured_last = contents.last
         self._removed_count = 0
         self._written_size = 0
+        self._is_wanted = False
         self._dropping: list[str] = []
         self._drops_flying: list[str] = []
-        self._next_generation: Generation | None = None
-        self.known_ids: KnownIds = list(known_ids)
+        self._work = _Work()
+        self._work_flying = _Work()
+        self._busy: set[Segment] = set()
+        self._unfit: set[Segment] = set()
+        self._rewritten: Rewritten | None = None
+        self._is_rewriting = False
+        self._is_folding = False
+        self._has_folded = False
+        self._compaction = Compaction(
+            files=files,
+            clock=clock,
+            chance=chance,
+            chores=chores,
+            folder=folder,
+            stream_id=stream_id,
+            contents=contents,
+            state=state,
+            ask=ask,
+        )
+        self.known_ids: deque[KnownId] = deque(known_ids)
         self.message_id_window_ns = MESSAGE_ID_WINDOW_NS
 
     @property
     def has_captured(self) -> bool:
-        """Whether a checkpoint waits for the index."""
-        return self._captured is not None
+        """Whether a checkpoint, or a generation, waits for the index."""
+        return self._captured is not None or self._compaction.waits_for_index
 
     @property
     def drops(self) -> bool:
-        """Whether what waits in the state log drops segments, and must therefore be synced."""
-        return bool(self._dropping)
+        """Whether something waits for what is in the state log, which must therefore be synced."""
+        return bool(self._dropping) or bool(self._work)
 
     def note_written(self, size: int) -> None:
         """So many bytes of records were appended."""
@@ -106,27 +174,49 @@ class Upkeep:
         """A start had to replay so many messages behind the last checkpoint: they count towards the next."""
         self._captured_last -= count
 
-    def at_boundary(self) -> None:
-        """Everything was handed over to a cycle: keep what holds now, where a checkpoint is due."""
+    def on_idle(self) -> None:
+        """Nothing was appended for a while: where space is to be given back, do not wait for a checkpoint to be due."""
+        if self._removed_count and not self._is_wanted and self._has_waste():
+            self._is_wanted = True
+            self._ask()
+
+    # ---- what a commit cycle asks and tells
+
+    def at_boundary(self, *, is_synced: bool) -> None:
+        """Everything was handed over to a cycle, which syncs it or not; where a checkpoint is due, capture it."""
         self._drops_flying, self._dropping = self._dropping, []
+        self._work_flying, self._work = self._work, _Work()
         if self._captured is None and self._is_due():
+            before = self._captured_last
             self._captured = self._capture()
+            if not is_synced:
+                touched = (each for each in self._contents.segments.all if each.last > before)
+                self._captured.unsynced += [each.path for each in touched]
+
+    def on_committed(self) -> None:
+        """The cycle is done: unlink what the state log durably says is dropped, begin what waited for it."""
+        doomed, self._drops_flying = self._drops_flying, []
+        for path in doomed:
+            self._errands.run(partial(_unlink_segment, self._files, path), _ignore)
+        work, self._work_flying = self._work_flying, _Work()
+        if work:
+            self._begin(work)
+        captured = self._captured
+        if captured is not None and not captured.is_safe:
+            if captured.unsynced:
+                paths, captured.unsynced = captured.unsynced, []
+                self._chores.run(_synced(self._files, paths), partial(self._on_synced, captured))
+            else:
+                captured.is_safe = True
 
     def write_checkpoint(self) -> bool:
         """Put the captured checkpoint into the state log, if the index has got there; tell whether it was."""
         captured = self._captured
-        if captured is None:
+        if captured is None or not captured.is_safe or not self._has_index_passed(captured.capture):
             return False
-        reached = self._contents.index.replay_from
-        if captured.checkpoint.sequence > reached.sequence or captured.checkpoint.change > reached.change:
-            return False
-        operations: list[Operation] = list(captured.operations)
-        for segment in captured.dead:
-            ids = self._ids_worth_keeping(segment)
-            if ids:
-                self.known_ids += ids
-                operations.append(["ids", [list(each) for each in ids]])
-            operations.append(["drop", segment.name])
+        operations = list(captured.capture.operations)
+        dead, knowing = self._dead_segments(captured)
+        operations += [["drop", each.name] for each in (*captured.replaced, *dead)]
         try:
             # Nobody's answer waits for it; a cycle that drops segments syncs the state log all the same.
             self._state.add(operations, sync=False)
@@ -134,87 +224,272 @@ class Upkeep:
             # No room: it is kept, and tried again.
             return False
         self._captured = None
-        for segment in captured.dead:
+        for segment in dead:
             self._contents.segments.discard(segment)
-            self._dropping.append(segment.path)
+        self._dropping += [each.path for each in (*captured.replaced, *dead)]
+        self._work = captured.work
+        for segment in knowing:
+            self._look_up_ids(segment)
         return True
-
-    def on_committed(self) -> None:
-        """The cycle is durable: unlink what the state log durably says is dropped."""
-        doomed, self._drops_flying = self._drops_flying, []
-        for path in doomed:
-            self._errands.run(partial(_unlink_segment, self._files, path), _ignore)
 
     def closing_operations(self) -> list[Operation]:
         """Give a last checkpoint's operations, with those that still waited."""
-        operations = [] if self._captured is None else self._captured.operations
+        operations: list[Operation] = []
+        for captured in (self._captured, self._capture()):
+            if captured is not None:
+                operations += captured.capture.operations
+                operations += [["drop", each.name] for each in captured.replaced]
         self._captured = None
-        return [*operations, *self._capture().operations]
+        return operations
 
     def generation_errand(self, facts: Facts) -> Errand | None:
-        """Give what writes the next generation with the state at this boundary, where one is due."""
-        if not self._state.wants_generation or self._captured is not None:
-            return None
-        change = self._state.change
-        records = snapshot_records(
-            self._contents,
-            stream={"created_ns": facts.created_ns, "id": f"{self._stream_id:016x}", "first": facts.first},
-            config=facts.config,
-            consumers=facts.consumers,
-            ids=self.known_ids,
-            damage=facts.damage,
-            change=change,
-            batch=self._writer.batch,
-        )
-        number = self._state.generation.number + 1
-        salt = fresh_salt(self._chance)
-        header = FileHeader(FileKind.STATE, salt, self._stream_id, number, self._clock.now_ns(), 0)
-
-        def write() -> None:
-            self._next_generation = write_generation(
-                self._files, self._folder, header, records, change=change
-            )
-
-        return write
+        """Give what makes the next generation count, where it is ready; begin one where it is due. At a boundary."""
+        if not self._compaction.is_idle:
+            return self._compaction.errand(is_urgent=False)
+        if self._state.wants_generation and self._captured is None and not self._is_folding:
+            self._has_folded = False
+            self._compaction.begin(facts, ids=list(self.known_ids), batch=self._writer.batch)
+        return None
 
     def on_followed(self, error: OSError | None) -> str:
         """The next generation is on disk, or could not be written; give why the log must be fenced, or nothing."""
-        generation, self._next_generation = self._next_generation, None
-        if error is not None or generation is None:
-            name = state_name(self._state.generation.number + 1)
-            if self._files.status(f"{self._folder}/{name}") is not None:
-                # It has its name, durably or not: a start may take it for the newest.
-                return f"{name}: {error.strerror if error is not None else 'not written'}"
-            self._state.postpone_generation()
-            return ""
-        self._files.close(self._state.generation.handle)
-        self._state.switch(generation)
-        old = f"{self._folder}/{state_name(generation.number - 2)}"
-        self._errands.run(partial(_unlink_if_there, self._files, old), _ignore)
-        return ""
+        reason = self._compaction.on_followed(error)
+        old = f"{self._folder}/{state_name(self._state.generation.number - 2)}"
+        if error is None and not reason:
+            self._errands.run(partial(_unlink_if_there, self._files, old), _ignore)
+        return reason
+
+    def close(self) -> None:
+        """Let go of files that are being made."""
+        self._compaction.close()
+
+    # ---- checkpoints
 
     def _is_due(self) -> bool:
+        if self._is_wanted or self._rewritten is not None:
+            return True
+        if self._state.wants_generation and not self._has_folded and self._foldable():
+            return True
         changed = self._contents.last - self._captured_last + self._removed_count
         if not changed:
             return False
         return changed >= self._bounds.checkpoint_count or self._written_size >= self._bounds.checkpoint_size
 
-    def _capture(self) -> Capture:
+    def _capture(self) -> _Captured:
         self._captured_last = self._contents.last
         self._removed_count = self._written_size = 0
-        return capture(self._contents, change=self._state.change, batch=self._writer.batch)
+        self._is_wanted = False
+        operations, replaced = self._put_in_place()
+        taken = capture(self._contents, change=self._state.change, batch=self._writer.batch)
+        taken.operations[:0] = operations
+        work = _Work()
+        if not self._is_rewriting:
+            work.rewrite = self._planned_rewrite()
+        if self._state.wants_generation:
+            self._has_folded = True
+            work.folds = [(each, bytes(each.gone or b"")) for each in self._foldable()]
+            self._is_folding = bool(work.folds)
+            self._busy.update(each for each, _ in work.folds)
+        return _Captured(taken, replaced, work, [])
 
-    def _ids_worth_keeping(self, segment: Segment) -> KnownIds:
+    def _has_index_passed(self, taken: Capture) -> bool:
+        reached = self._contents.index.replay_from
+        return reached.sequence >= taken.checkpoint.sequence and reached.change >= taken.checkpoint.change
+
+    def _on_synced(self, captured: _Captured, error: OSError | None) -> None:
+        if error is not None:
+            self._fence(f"a sync failed: {error.strerror}")
+            return
+        captured.is_safe = True
+        self._ask()
+
+    # ---- segments that go
+
+    def _sealed(self) -> list[Segment]:
+        """Give the segments that nothing is written to, or done with."""
+        segments = self._contents.segments.all[:-1]
+        return [each for each in segments if each.written == each.used and each not in self._busy]
+
+    def _has_waste(self) -> bool:
+        return any(not each.live_count or self._is_sparse(each) for each in self._sealed())
+
+    def _dead_segments(self, captured: _Captured) -> tuple[list[Segment], list[Segment]]:
+        """Give the dead segments that may go, and those that know message ids which are still wanted."""
         since_ns = self._clock.now_ns() - self.message_id_window_ns
-        self.known_ids = [each for each in self.known_ids if each[2] >= since_ns]
-        if segment.id_time_ns < since_ns:
-            return []
-        return [each for each in self._contents.segments.message_ids(segment) if each[2] >= since_ns]
+        while self.known_ids and self.known_ids[0][2] < since_ns:
+            self.known_ids.popleft()
+        held = set(self._contents.segments.all)
+        dead = [each for each in captured.capture.dead if each in held and each not in self._busy]
+        knowing = [each for each in dead if each.id_time_ns >= since_ns]
+        return [each for each in dead if each.id_time_ns < since_ns], knowing
+
+    def _look_up_ids(self, segment: Segment) -> None:
+        self._busy.add(segment)
+        found: list[KnownId] = []
+        since_ns = self._clock.now_ns() - self.message_id_window_ns
+        chore = message_ids(self._files, segment, since_ns, found)
+        self._chores.run(chore, partial(self._on_ids, segment, found))
+
+    def _on_ids(self, segment: Segment, found: list[KnownId], error: OSError | None) -> None:
+        """A dead segment's ids were read: copy them, and drop it with the same record."""
+        self._busy.discard(segment)
+        operations = [*_id_operations(found), ["drop", segment.name]]
+        try:
+            if error is not None:
+                raise StorageError(str(error))
+            self._state.add(operations, sync=False)
+        except StorageError:
+            # It stays, and is found dead by a later checkpoint.
+            self._is_wanted = True
+            return
+        self.known_ids += found
+        self._contents.segments.discard(segment)
+        self._dropping.append(segment.path)
+        self._ask()
+
+    # ---- work
+
+    def _begin(self, work: _Work) -> None:
+        if work.folds:
+            folds = [self._fold(*each) for each in work.folds]
+            self._chores.run(fold(self._files, folds), partial(self._on_folded, work.folds))
+        if work.rewrite is not None:
+            self._chores.queue(rewrite(self._files, work.rewrite), partial(self._on_rewritten, work.rewrite))
+
+    def _foldable(self) -> list[Segment]:
+        """Give segments whose removals take much room in the state log."""
+        found = [
+            each
+            for each in self._sealed()
+            if each.gone is not None
+            and each.live_count
+            and each.unfolded_count * RANGE_SIZE
+            >= max(self._bounds.fold_size_min, 0 if each.folded is None else len(each.gone) // FOLD_SHARE)
+        ]
+        return found[:FOLDS_MAX]
+
+    def _fold(self, segment: Segment, bits: bytes) -> Fold:
+        copies = [
+            encode_removals(
+                Removals(self._state.change, bits),
+                segment_salt=segment.salt,
+                first=segment.first,
+                stream_id=self._stream_id,
+                salt=fresh_salt(self._chance),
+                time_ns=self._clock.now_ns(),
+            )
+            for _ in range(2)
+        ]
+        return Fold(segment.path, (copies[0], copies[1]))
+
+    def _on_folded(self, folds: Sequence[tuple[Segment, bytes]], error: OSError | None) -> None:
+        self._is_folding = False
+        for segment, bits in folds:
+            self._busy.discard(segment)
+            if error is None:
+                segment.take_folded(bits)
+            self._is_wanted = self._is_wanted or not segment.live_count
+        self._ask()
+
+    def _is_sparse(self, segment: Segment) -> bool:
+        bounds = self._bounds
+        return (
+            segment.live_count > 0
+            and segment not in self._unfit
+            and is_sparse(segment, share_max=bounds.rewrite_share_max, gain_min=bounds.rewrite_gain_min)
+        )
+
+    def _planned_rewrite(self) -> Rewritten | None:
+        """Choose the segments that give most back, with neighbours that are sparse or small."""
+        sealed = self._sealed()
+        sparse = [each for each in sealed if self._is_sparse(each)]
+        if not sparse:
+            return None
+        best = max(sparse, key=lambda each: each.used - needed_size(each))
+        chosen = self._with_neighbours(best, set(sealed))
+        sources = [Source(each, bytes(each.gone or b"")) for each in chosen]
+        self._busy.update(chosen)
+        self._is_rewriting = True
+        return Rewritten(
+            Plan(
+                sources=sources,
+                first=self._contents.first,
+                ids_since_ns=self._clock.now_ns() - self.message_id_window_ns,
+                durable_to=self._contents.last,
+                batch=self._writer.batch,
+                stream_id=self._stream_id,
+                salt=fresh_salt(self._chance),
+                sidecar_salt=fresh_salt(self._chance),
+                time_ns=self._clock.now_ns(),
+            )
+        )
+
+    def _with_neighbours(self, best: Segment, allowed: set[Segment]) -> list[Segment]:
+        size_max = self._bounds.segment_size_max // 2
+        segments = self._contents.segments.all
+        start = stop = segments.index(best)
+        size = needed_size(best)
+
+        def fits(segment: Segment) -> bool:
+            is_small = segment.used <= size_max // 4
+            wanted = segment in allowed and segment not in self._unfit
+            return (
+                wanted and (is_small or self._is_sparse(segment)) and size + needed_size(segment) <= size_max
+            )
+
+        while stop - start + 1 < MERGED_MAX:
+            if start > 0 and fits(segments[start - 1]):
+                start -= 1
+                size += needed_size(segments[start])
+            elif stop + 1 < len(segments) and fits(segments[stop + 1]):
+                stop += 1
+                size += needed_size(segments[stop])
+            else:
+                break
+        return segments[start : stop + 1]
+
+    def _on_rewritten(self, rewritten: Rewritten, error: OSError | None) -> None:
+        sources = [source.segment for source in rewritten.plan.sources]
+        if error is not None or rewritten.segment is None:
+            self._is_rewriting = False
+            self._busy.difference_update(sources)
+            if error is None:
+                self._unfit.update(sources)
+            return
+        self._rewritten = rewritten
+        self._ask()
+
+    def _put_in_place(self) -> tuple[list[Operation], list[Segment]]:
+        """Let a rewritten segment take the place of its sources; give the ids that went with them, and these."""
+        rewritten, self._rewritten = self._rewritten, None
+        if rewritten is None or rewritten.segment is None:
+            return [], []
+        sources = [(source.segment, source.gone) for source in rewritten.plan.sources]
+        self._contents.replace(sources, rewritten.segment, rewritten.offsets)
+        self._is_rewriting = False
+        self._busy.difference_update(segment for segment, _ in sources)
+        self.known_ids += rewritten.ids
+        return _id_operations(rewritten.ids), [segment for segment, _ in sources]
+
+
+def _id_operations(ids: Sequence[KnownId]) -> list[Operation]:
+    return [["ids", ids[start : start + IDS_MAX]] for start in range(0, len(ids), IDS_MAX)]
+
+
+def _synced(files: Files, paths: Sequence[str]) -> Iterator[int]:
+    """Sync files by name; a chore."""
+    for path in paths:
+        handle = files.open(path)
+        try:
+            files.sync(handle)
+        finally:
+            files.close(handle)
+        yield 0
 
 
 def _unlink_segment(files: Files, path: str) -> None:
-    for each in (path, f"{path}.side"):
-        _unlink_if_there(files, each)
+    for suffix in ("", *COMPANIONS):
+        _unlink_if_there(files, f"{path}{suffix}")
 
 
 def _unlink_if_there(files: Files, path: str) -> None:
