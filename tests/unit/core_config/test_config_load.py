@@ -322,8 +322,6 @@ def test_a_file_that_cannot_be_used_is_refused_by_key_and_place(text: str, probl
         ("MQTT {}", "1:1", "MQTT", "MQTT"),
         ("tls {}", "1:1", "tls", "TLS"),
         ("authorization { auth_callout {} }", "1:17", "auth_callout", "authorization callouts"),
-        ("accounts { A { exports: [] } }", "1:16", "exports", "imports and exports"),
-        ("mappings {}", "1:1", "mappings", "subject mapping"),
         ("operator: x", "1:1", "operator", "operator (JWT) mode"),
         ("jetstream { key: k }", "1:13", "key", "encryption of the store"),
     ],

@@ -15,6 +15,7 @@ from pydantic_core import ErrorDetails
 from headrace.core import limits
 from headrace.core.config import absent, grammar, models
 from headrace.core.config.block import Block
+from headrace.core.config.exchange import exchange_of, exchange_problems, mappings_of
 from headrace.core.config.logins import permissions_of, user_of
 from headrace.core.config.tree import ConfigInvalid, Node, Place, Plain, Table, Value, digest, plain
 from headrace.core.options import (
@@ -212,6 +213,7 @@ class _Translation:
         accounts = self._accounts()
         users = self._users()
         self._check_names(users, accounts)
+        self._check_exchange(accounts)
         given: dict[str, Any] = {
             "host": model.host,
             "port": model.port,
@@ -243,6 +245,7 @@ class _Translation:
             "lame_duck_grace_period_ns": model.lame_duck_grace_period,
             "no_fast_producer_stall": model.no_fast_producer_stall,
             "no_header_support": model.no_header_support,
+            "mappings": mappings_of(model.mappings),
             "no_auth_user": model.no_auth_user,
             "system_account": model.system_account,
             **self._listening(),
@@ -306,9 +309,17 @@ class _Translation:
                 max_connections=account.limits.max_connections,
                 max_subscriptions=account.limits.max_subscriptions,
                 max_payload=account.limits.max_payload,
+                max_leafnodes=account.limits.max_leafnodes,
+                **exchange_of(account),
             )
             for name, account in accounts.items()
         )
+
+    def _check_exchange(self, accounts: Sequence[AccountOptions]) -> None:
+        """Refuse exports to accounts that are not there, and imports that no export allows."""
+        system = self._model.system_account or limits.SYSTEM_ACCOUNT
+        for text in exchange_problems(accounts, system):
+            raise self._fail(("accounts",), text)
 
     def _jetstream(self) -> JetStreamOptions | None:
         block = self._model.jetstream

@@ -9,7 +9,7 @@ Source: the reference server 2.15's configuration, probed.
 
 from typing import Annotated, Final, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from headrace.core.base.clock import NS_PER_S
 from headrace.core.config.authorization import Authorization, PermissionRules, UserEntry
@@ -24,6 +24,7 @@ from headrace.core.config.block import (
     StorageSize,
     Tags,
 )
+from headrace.core.config.exchange import ALIASES, ExchangeBlock, Mappings, checked_mappings
 
 LAME_DUCK_DURATION_MIN_NS: Final = 30 * NS_PER_S
 CONTROL_LINE_MAX: Final = 2**31 - 1
@@ -38,11 +39,13 @@ class AccountLimits(Block):
         "max_conns": "max_connections",
         "max_subs": "max_subscriptions",
         "max_pay": "max_payload",
+        "max_leafs": "max_leafnodes",
     }
 
     max_connections: int = -1
     max_subscriptions: int = -1
     max_payload: int = -1
+    max_leafnodes: int = -1
 
 
 class AccountJetStream(Block):
@@ -83,7 +86,9 @@ def _jetstream_switch(value: object) -> object:
     return value
 
 
-class Account(Block):
+class Account(ExchangeBlock):
+    aliases = ALIASES
+
     users: list[UserEntry] = []
     default_permissions: PermissionRules | None = None
     limits: AccountLimits = AccountLimits()
@@ -143,6 +148,7 @@ class ConfigFile(Block):
         "max_subs": "max_subscriptions",
         "max_subscription_tokens": "max_sub_tokens",
         "system": "system_account",
+        "maps": "mappings",
         "storedir": "store_dir",
     }
 
@@ -183,6 +189,7 @@ class ConfigFile(Block):
 
     authorization: Authorization | None = None
     accounts: Annotated[dict[str, Account], BeforeValidator(_accounts)] | None = None
+    mappings: Annotated[Mappings, AfterValidator(checked_mappings)] = {}
     no_auth_user: str | None = None
     system_account: str | None = None
     jetstream: Annotated[JetStream | None, BeforeValidator(_jetstream_switch)] = None

@@ -11,7 +11,7 @@ from typing import Final
 from headrace.core.base.chance import Chance
 from headrace.core.engine.interface import Engine, Registration
 from headrace.core.exports import Mapping, ResponseType, ServiceExport
-from headrace.core.imports.rules import ImportRefused, ServiceRoute, StreamRoute, resolve
+from headrace.core.imports.rules import ImportRefused, Imports, ServiceRoute, StreamRoute, resolve
 from headrace.core.imports.services import Services
 from headrace.core.options import AccountOptions
 from headrace.core.routing.follower import Follower
@@ -29,6 +29,19 @@ _SYSTEM_EXPORTS: Final = (
 """What the system account exports to all, as far as it does not export the same itself."""
 
 
+def resolve_all(accounts: Iterable[AccountOptions], system_account: str) -> Imports:
+    """Look at every import, with what the system account exports without being told to."""
+    return resolve(
+        _with_system_exports(account) if account.name == system_account else account for account in accounts
+    )
+
+
+def _with_system_exports(account: AccountOptions) -> AccountOptions:
+    own = {export.subject for export in account.service_exports}
+    added = [export for export in _SYSTEM_EXPORTS if export.subject not in own]
+    return replace(account, service_exports=(*account.service_exports, *added))
+
+
 class Exchange:
     """Puts what accounts exchange into an engine."""
 
@@ -43,8 +56,8 @@ class Exchange:
 
     def apply(self, accounts: Iterable[AccountOptions]) -> tuple[ImportRefused, ...]:
         """Have what these accounts want from now on; give the imports that are refused."""
-        known = [self._with_exports(account) for account in accounts]
-        imports = resolve(known)
+        known = list(accounts)
+        imports = resolve_all(known, self._system_account)
         self._follow(imports.streams)
         services: dict[str, list[ServiceRoute]] = {account.name: [] for account in known}
         for route in imports.services:
@@ -62,14 +75,6 @@ class Exchange:
             self._services.set_routes(importer, tuple(routes))
         self._importers = set(services)
         return imports.refused
-
-    def _with_exports(self, account: AccountOptions) -> AccountOptions:
-        """Give the system account what it exports without being told to."""
-        if account.name != self._system_account:
-            return account
-        own = {export.subject for export in account.service_exports}
-        added = [export for export in _SYSTEM_EXPORTS if export.subject not in own]
-        return replace(account, service_exports=(*account.service_exports, *added))
 
     def _system_services(self, name: str) -> list[ServiceRoute]:
         def route(local: str, there: str, export: ServiceExport, *, share: bool = False) -> ServiceRoute:
