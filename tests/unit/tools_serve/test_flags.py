@@ -63,7 +63,7 @@ def test_version_and_help_may_be_words(words: list[str], flags: Flags) -> None:
         (["-m=70000"], 'invalid value "70000" for flag -m; expected 0 to 65535, or -1'),
         (["-D=maybe"], 'invalid boolean value "maybe" for -D; expected true or false'),
         (["start"], 'unrecognized command: "start"; --help lists what can be given'),
-        (["--tls"], "flag --tls is refused: this version of Headrace does not have TLS"),
+        (["-ms", "1"], "flag -ms is refused: this version of Headrace does not have monitoring over TLS"),
         (
             ["-cluster=nats://h:1"],
             "flag -cluster is refused: this version of Headrace does not have clustering",

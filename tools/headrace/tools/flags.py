@@ -16,7 +16,13 @@ from headrace.core.config.absent import FLAGS as ABSENT
 from headrace.core.config.absent import refusal
 from headrace.core.config.values import checked_port
 from headrace.core.errors import ConfigError
-from headrace.core.options import JetStreamOptions, ServerOptions, UserOptions
+from headrace.core.options import (
+    JetStreamOptions,
+    ServerOptions,
+    TlsOptions,
+    UserOptions,
+    login_timeout_ns,
+)
 
 
 class FlagError(ConfigError):
@@ -39,6 +45,11 @@ class Flags:
     user: str | None = None
     password: str | None = None
     auth: str | None = None
+    tls: bool | None = None
+    tls_cert: str | None = None
+    tls_key: str | None = None
+    tls_verify: bool | None = None
+    tls_ca_cert: str | None = None
     debug: bool | None = None
     trace: bool | None = None
     log: str | None = None
@@ -107,6 +118,16 @@ _SECTIONS: Final[tuple[tuple[str, tuple[_Flag, ...]], ...]] = (
             _Flag(("user",), ("user",), "user", "user required of clients"),
             _Flag(("pass",), ("password",), "password", "password required of clients"),
             _Flag(("auth",), ("auth",), "token", "token required of clients"),
+        ),
+    ),
+    (
+        "TLS",
+        (
+            _Flag(("tls",), ("tls",), "", "speak TLS with clients"),
+            _Flag(("tlscert",), ("tls_cert",), "file", "the server's certificate"),
+            _Flag(("tlskey",), ("tls_key",), "file", "its private key"),
+            _Flag(("tlsverify",), ("tls_verify",), "", "require certificates of clients, and verify them"),
+            _Flag(("tlscacert",), ("tls_ca_cert",), "file", "authorities that they are verified by"),
         ),
     ),
     (
@@ -218,7 +239,7 @@ def apply_flags(flags: Flags, options: ServerOptions) -> ServerOptions:
     if flags.name is not None and any(character.isspace() for character in flags.name):
         raise FlagError(f'flag --name "{flags.name}": server name cannot contain spaces')
     applied = replace(options, **{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]  # None is filtered, field by field
-    return _with_login(flags, _with_jetstream(flags, applied))
+    return _with_login(flags, _with_jetstream(flags, _with_tls(flags, applied)))
 
 
 def _with_jetstream(flags: Flags, options: ServerOptions) -> ServerOptions:
@@ -228,6 +249,28 @@ def _with_jetstream(flags: Flags, options: ServerOptions) -> ServerOptions:
     if jetstream is not None and flags.store_dir is not None:
         jetstream = replace(jetstream, store_dir=flags.store_dir)
     return replace(options, jetstream=jetstream)
+
+
+def _with_tls(flags: Flags, options: ServerOptions) -> ServerOptions:
+    """Any flag of TLS replaces what the file says of it, as in the reference; `--tls=false` takes it away."""
+    given = (flags.tls_cert, flags.tls_key, flags.tls_verify, flags.tls_ca_cert)
+    if flags.tls is None and all(value is None for value in given):
+        return options
+    if flags.tls is False and all(value is None for value in given):
+        return replace(options, tls=None)
+    if not flags.tls_cert:
+        raise FlagError("TLS Server certificate must be present and valid")
+    if not flags.tls_key:
+        raise FlagError("TLS Server private key must be present and valid")
+    tls = TlsOptions(
+        certificates=((flags.tls_cert, flags.tls_key),),
+        ca_file=flags.tls_ca_cert or "",
+        verify=bool(flags.tls_verify),
+    )
+    timeout_ns = options.auth_timeout_ns
+    if options.tls is None and timeout_ns == limits.AUTH_TIMEOUT_NS:
+        timeout_ns = login_timeout_ns(tls)
+    return replace(options, tls=tls, auth_timeout_ns=timeout_ns)
 
 
 def _with_login(flags: Flags, options: ServerOptions) -> ServerOptions:

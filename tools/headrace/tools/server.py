@@ -23,6 +23,7 @@ from headrace.core.base.clock import LoopScheduler
 from headrace.core.base.errors import HeadraceError
 from headrace.core.config.values import format_address
 from headrace.core.engine.interface import Transport
+from headrace.core.errors import ConfigError
 from headrace.core.log import make_logger
 from headrace.core.options import JetStreamOptions, ServerOptions
 from headrace.core.transport.tcp import Accept, TcpListener, listen
@@ -32,6 +33,7 @@ from headrace.tools.lame_duck import LameDuck
 if TYPE_CHECKING:
     from headrace.core.monitoring.http import HttpConnection
     from headrace.core.monitoring.monitor import Monitor
+    from headrace.core.transport.tls import TlsFront
 
 MONITOR_HOST: Final = "127.0.0.1"
 """Monitoring shows names and subjects to whoever asks, so it stays on this machine unless told otherwise."""
@@ -79,6 +81,7 @@ class Server:
         self._lame_duck: asyncio.Task[None] | None = None
         self._stopping: asyncio.Task[None] | None = None
         self._stopped = asyncio.Event()
+        self._tls: TlsFront | None = None
 
     # how it is now
 
@@ -97,7 +100,8 @@ class Server:
     @property
     def url(self) -> str:
         """What a client on this machine connects to."""
-        return f"nats://{format_address(_reachable(self.options.host), self.port)}"
+        scheme = "nats" if self._tls is None or self._tls.allow_non_tls else "tls"
+        return f"{scheme}://{format_address(_reachable(self.options.host), self.port)}"
 
     @property
     def monitor_url(self) -> str:
@@ -122,6 +126,7 @@ class Server:
         if store is not None:
             asyncio.get_running_loop().add_reader(store.ready_handle, store.on_ready)
         try:
+            self._tls = _tls_front(self.options)
             self._log_banner(self._composition)
             await self._listen(self._composition)
         except BaseException:
@@ -163,6 +168,10 @@ class Server:
             from headrace.tools.trace import traced  # noqa: PLC0415  (only where it is asked for)
 
             accept = traced(accept, self.log)
+        if self._tls is not None:
+            from headrace.core.transport.tls import secured  # noqa: PLC0415  (only where it is asked for)
+
+            accept = secured(accept, self._tls, broker.scheduler, self.log)
         try:
             self._clients = await listen(accept, options.host, options.port)
         except OSError as error:
@@ -177,6 +186,13 @@ class Server:
         self.log.info(
             "Listening for client connections on %s", format_address(options.host, self._clients.port)
         )
+        if self._tls is not None:
+            is_optional = self._tls.allow_non_tls and not self._tls.is_first_only
+            self.log.info("TLS %s for client connections", "available" if is_optional else "required")
+            if self._tls.is_first_only:
+                self.log.warning(
+                    'Clients that are not using "TLS Handshake First" option will fail to connect'
+                )
 
     async def _listen_for_monitoring(self, composition: Composition) -> _MonitorListener:
         # Imported here, as most servers in tests and embedders have no monitoring.
@@ -207,6 +223,15 @@ class Server:
         monitor.http_host, monitor.http_port = host, port
         self.log.info("Starting http monitor on %s", format_address(host, port))
         return _MonitorListener(monitor, server, connections, host, port)
+
+    def reload_certificates(self, options: ServerOptions) -> None:
+        """Read certificates and keys anew, for handshakes to come; connections stay. Raises ConfigError.
+
+        Whether there is TLS at all cannot change; then nothing is done. A listener whose files cannot be used keeps
+        those that it has.
+        """
+        if self._tls is not None and options.tls is not None:
+            self._tls.reload(options.tls, allow_non_tls=options.allow_non_tls)
 
     # end
 
@@ -278,6 +303,17 @@ def _advertised(options: ServerOptions, port: int) -> tuple[str, int]:
     if colon and text.isdecimal():
         return host.strip("[]"), int(text)
     return advertise, port
+
+
+def _tls_front(options: ServerOptions) -> "TlsFront | None":
+    if options.tls is None:
+        return None
+    from headrace.core.transport.tls import TlsFront  # noqa: PLC0415  (only where it is asked for)
+
+    try:
+        return TlsFront(options.tls, allow_non_tls=options.allow_non_tls)
+    except ConfigError as error:
+        raise StartError(str(error)) from error
 
 
 def _reachable(host: str) -> str:

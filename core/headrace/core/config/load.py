@@ -17,14 +17,23 @@ from headrace.core.config import absent, grammar, models
 from headrace.core.config.block import Block
 from headrace.core.config.exchange import exchange_of, exchange_problems, mappings_of
 from headrace.core.config.logins import permissions_of, user_of
+from headrace.core.config.transports import (
+    Tls,
+    tls_options,
+    websocket_contradiction,
+    websocket_options,
+)
 from headrace.core.config.tree import ConfigInvalid, Node, Place, Plain, Table, Value, digest, plain
 from headrace.core.options import (
     AccountJetStreamOptions,
     AccountOptions,
     JetStreamOptions,
     ServerOptions,
+    TlsOptions,
     UserOptions,
+    login_timeout_ns,
 )
+from headrace.core.transport.tls_context import TlsUnusable, build
 
 _EXPECTED: Final = {
     "int_type": "an integer",
@@ -246,13 +255,23 @@ class _Translation:
             "no_fast_producer_stall": model.no_fast_producer_stall,
             "no_header_support": model.no_header_support,
             "mappings": mappings_of(model.mappings),
+            "allow_non_tls": model.allow_non_tls,
             "no_auth_user": model.no_auth_user,
             "system_account": model.system_account,
             **self._listening(),
         }
         authorization = model.authorization
+        if model.tls is not None:
+            given["tls"] = tls = self._tls(model.tls, ("tls",))
+            given["auth_timeout_ns"] = login_timeout_ns(tls)
+        if model.websocket is not None:
+            given["websocket"] = websocket_options(model.websocket)
+            if model.websocket.tls is not None:
+                self._tls(model.websocket.tls, ("websocket", "tls"))
         if authorization is not None:
-            given |= {"token": authorization.token, "auth_timeout_ns": authorization.timeout}
+            given["token"] = authorization.token
+            if authorization.timeout:
+                given["auth_timeout_ns"] = authorization.timeout
         options = ServerOptions(
             users=users,
             accounts=accounts,
@@ -260,9 +279,19 @@ class _Translation:
             config_file=self._file,
             **{name: value for name, value in given.items() if value is not None},
         )
-        problem = contradiction(options)
+        no_tls = model.websocket is not None and model.websocket.no_tls
+        problem = contradiction(options) or websocket_contradiction(options, no_tls=no_tls)
         if problem:
             raise ConfigInvalid([f"{self._file}: {problem}"])
+        return options
+
+    def _tls(self, block: Tls, location: Sequence[str]) -> TlsOptions:
+        """Translate a `tls` block, and see whether its files can be used."""
+        options = tls_options(block)
+        try:
+            build(options)
+        except TlsUnusable as error:
+            raise self._fail(location, str(error)) from error
         return options
 
     def _listening(self) -> dict[str, object]:

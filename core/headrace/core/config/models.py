@@ -24,6 +24,7 @@ from headrace.core.config.block import (
     StorageSize,
     Tags,
 )
+from headrace.core.config.transports import Tls, Websocket
 from headrace.core.config.exchange import ALIASES, ExchangeBlock, Mappings, checked_mappings
 
 LAME_DUCK_DURATION_MIN_NS: Final = 30 * NS_PER_S
@@ -150,6 +151,7 @@ class ConfigFile(Block):
         "system": "system_account",
         "maps": "mappings",
         "storedir": "store_dir",
+        "ws": "websocket",
     }
 
     listen: Listen | None = None
@@ -186,6 +188,10 @@ class ConfigFile(Block):
     lame_duck_grace_period: QuotedDuration | None = None
     no_fast_producer_stall: bool | None = None
     no_header_support: bool | None = None
+
+    tls: Tls | None = None
+    allow_non_tls: bool | None = None
+    websocket: Websocket | None = None
 
     authorization: Authorization | None = None
     accounts: Annotated[dict[str, Account], BeforeValidator(_accounts)] | None = None
