@@ -102,7 +102,8 @@ class _Fault:
 
     def meets(self, call: str, path: str) -> bool:
         """Tell whether a call is one of those that are counted."""
-        return (self.call == call or (self.call == "change" and call in CHANGES)) and self.where in path
+        is_of_kind = self.call in (call, "any") or (self.call == "change" and call in CHANGES)
+        return is_of_kind and self.where in path
 
 
 class FaultyFiles:
@@ -112,6 +113,8 @@ class FaultyFiles:
         self.capacity = capacity
         self.changes = 0
         """How many changes were made so far."""
+        self.calls = 0
+        """How many calls, of those that can fail."""
         self.last_change = ("", "")
         """The call and the path of the newest change."""
         self._chance = Chance(seed)
@@ -135,7 +138,7 @@ class FaultyFiles:
         part: float = 0.0,
         where: str = "",
     ) -> None:
-        """Let the `nth` call from now on of the function `call` ("change": of any that changes something) fail.
+        """Let the `nth` call from now on of the function `call` fail. "change": of any that changes something; "any".
 
         `number` is the errno; with `lasting` all calls after it fail too. Of a failing write, `part` (0 to 1) is done.
         With `where`, only calls count whose path holds it.
@@ -338,7 +341,7 @@ class FaultyFiles:
         return self._locked(self._handle(file, path))
 
     def free_space(self, path: str) -> int:  # noqa: ARG002  (there is one file system)
-        return self.capacity - self._used() if self.capacity else 1 << 50
+        return self.capacity - self.used() if self.capacity else 1 << 50
 
     # how calls fail
 
@@ -346,6 +349,7 @@ class FaultyFiles:
         """Count a call, and let it fail if that was asked for, with `partly` done."""
         if self._is_gone:
             raise PowerLost
+        self.calls += 1
         if call in CHANGES:
             self.changes += 1
             self.last_change = (call, path)
@@ -374,7 +378,7 @@ class FaultyFiles:
         file = self._handles[handle]
         growth = offset + len(content) - len(file.data)
         if self.capacity and growth > 0:
-            room = self.capacity - self._used()
+            room = self.capacity - self.used()
             if growth > room:
                 content = content[: max(0, len(content) - (growth - room))]
                 self._put(file, content, offset)
@@ -396,7 +400,8 @@ class FaultyFiles:
         file.data[offset : offset + len(content)] = content
         file.dirty.update(range(start // PAGE_SIZE, (offset + len(content) - 1) // PAGE_SIZE + 1))
 
-    def _used(self) -> int:
+    def used(self) -> int:
+        """Give the size of all files, those too that are only open still."""
         held = {id(file): file for file in _files_in(self._root)}
         held.update((id(file), file) for file in self._handles.values())
         return sum(len(file.data) for file in held.values())

@@ -14,7 +14,7 @@ from headrace.storage.interface import StorageError, StreamLog
 from headrace.tools.selftest.cases import expect
 from headrace.tools.selftest.model import Moment
 from headrace.tools.selftest.program import Program
-from headrace.tools.selftest.world import World
+from headrace.tools.selftest.world import ANSWER_MAX_NS, ANSWER_STEP_NS, World
 
 STREAMS_MAX: Final = 6
 CREATE_SHARE: Final = 0.03
@@ -45,6 +45,8 @@ class Fleet:
         self.refusals: list[StorageError] = []
         self.errors: list[StorageError] = []
         """What came instead of confirmations."""
+        self.checks = True
+        self._answers_missing = 0
         self._confirmed: set[int] = set()
         self._leaving: dict[int, Program] = {}
         self._gone: set[int] = set()
@@ -78,9 +80,15 @@ class Fleet:
         """End a turn; what was told so far is confirmed when the sync returns."""
         moments = [(program, program.past.moment()) for program in self.programs.values()]
         told = partial(self._on_synced, moments, set(self.programs), set(self._leaving))
+        self._answers_missing += 1
         self.world.store.after_sync(told)
         self.world.store.commit()
         self.world.scheduler.settle()
+        waited_ns = 0
+        while self._answers_missing and waited_ns < ANSWER_MAX_NS:
+            self.world.scheduler.advance(ANSWER_STEP_NS)
+            waited_ns += ANSWER_STEP_NS
+        expect(not self._answers_missing, "no answer within 1 s")
 
     def check(self) -> None:
         """Hold every stream against its model."""
@@ -96,6 +104,7 @@ class Fleet:
         missing = self._confirmed - self._leaving.keys() - found.keys()
         expect(not missing, f"{len(missing)} streams are gone; cannot be read: {self.world.store.unreadable}")
         expect(not self.world.store.unreadable, f"cannot be read: {self.world.store.unreadable}")
+        self._answers_missing = 0
         self._gone |= known.keys() - found.keys()
         self._leaving = {}
         self.programs = {stream_id: known[stream_id] for stream_id in found}
@@ -115,7 +124,8 @@ class Fleet:
         elif chance < CREATE_SHARE + DELETE_SHARE + PAUSE_SHARE:
             self.world.scheduler.advance(self.random.randint(1, PAUSE_MAX_MS) * NS_PER_MS)
         elif chance > 1 - CHECK_SHARE:
-            self._any().check()
+            if self.checks:
+                self._any().check()
         else:
             self._any().step()
 
@@ -139,6 +149,7 @@ class Fleet:
         leaving: set[int],
         error: StorageError | None,
     ) -> None:
+        self._answers_missing -= 1
         if error is not None:
             self.errors.append(error)
             return

@@ -40,13 +40,7 @@ def judge(
     pieces = [piece for piece in hit if piece.kind not in NOTHING_LOST]
     files = FaultyFiles.restored(image)
     store, scheduler = opened(files)
-    lost = _judge_all(golden, store, pieces)
-    if lost and "/seg/" in ends:
-        name = os.path.basename(ends)
-        places = [place for log in store.logs() if isinstance(log, FileLog) for place in log.damage]
-        expect(
-            any(place.file == name for place in places), f"{lost} lost behind the end of {name}: not listed"
-        )
+    lost = _judge_all(golden, store, pieces, ends=ends)
     if not twice:
         return lost
     appended = _go_on(store, scheduler)
@@ -80,18 +74,22 @@ def _go_on(store: FileStore, scheduler: VirtualScheduler) -> dict[int, int]:
 
 
 def _judge_all(
-    golden: Golden, store: FileStore, pieces: list[Piece], appended: Mapping[int, int] | None = None
+    golden: Golden,
+    store: FileStore,
+    pieces: list[Piece],
+    appended: Mapping[int, int] | None = None,
+    ends: str = "",
 ) -> int:
     expect(not store.unreadable, f"streams cannot be read: {store.unreadable}")
     logs = {log.stream_id: log for log in store.logs()}
     expect_same("streams", sorted(logs), sorted(golden.truth))
     return sum(
-        _judge_stream(golden, log, pieces, (appended or {}).get(stream_id, 0))
+        _judge_stream(golden, log, pieces, (appended or {}).get(stream_id, 0), ends)
         for stream_id, log in logs.items()
     )
 
 
-def _judge_stream(golden: Golden, log: StreamLog, pieces: list[Piece], appended: int) -> int:
+def _judge_stream(golden: Golden, log: StreamLog, pieces: list[Piece], appended: int, ends: str) -> int:
     truth = golden.truth[log.stream_id]
     hit = [piece for piece in pieces if piece.stream == log.stream_id]
     costs = {sequence for piece in hit for sequence in piece.costs}
@@ -116,6 +114,10 @@ def _judge_stream(golden: Golden, log: StreamLog, pieces: list[Piece], appended:
     settled_to = max((piece.settles for piece in golden.pieces if _speaks(piece, log, pieces)), default=0)
     # What nothing calls durable, with zeros behind it, looks like what was never written.
     expect(not unnamed or min(unnamed) > settled_to, f"lost and not listed: {unnamed}, {head.lost}")
+    if unnamed and "/seg/" in ends and isinstance(log, FileLog):
+        name = os.path.basename(ends)
+        is_named = any(place.file == name for place in log.damage)
+        expect(is_named, f"{unnamed} lost behind the end of {name}, not listed")
     falsely = [
         each
         for first, end in head.lost

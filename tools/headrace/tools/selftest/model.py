@@ -234,11 +234,13 @@ class Past:
     synced_register: int = 0
     confirmed_register: int = 0
     confirmed_last: int = 0
+    ids: dict[bytes, int] = field(default_factory=dict[bytes, int])
 
     def note(self, model: LogModel) -> None:
         """Take in one change of messages."""
         self.appended.update(model.appended)
         self.removed.update(each for each in self.appended if each not in model.messages)
+        self.ids.update((message_id, sequence) for message_id, (sequence, _) in model.ids.items())
 
     def note_registers(self, model: LogModel, *, sync: bool) -> None:
         """Take in one change of registers; one that asks for no sync is confirmed by none."""
@@ -276,6 +278,9 @@ class Past:
         expect(
             last >= self.confirmed_last, f"the last sequence went back from {self.confirmed_last} to {last}"
         )
+        for message_id, sequence in self.ids.items():
+            if sequence <= self.confirmed_last:
+                expect_same(f"id {message_id!r}", log.find_message_id(message_id, 1), sequence)
         registers = {name: record.register for name, record in log.consumers().items()}
         allowed = [plain(each) for each in self.registers[self.confirmed_register :]]
         expect(plain(registers) in allowed, f"consumers {plain(registers)} are none of {allowed}")

@@ -21,6 +21,8 @@ from headrace.tools.selftest.model import (
 from headrace.tools.selftest.world import World
 
 NAMES = ("one", "two")
+ID_WINDOW_NS = 1 << 62
+"""Message ids are wanted for ever: so none may be forgotten."""
 
 
 class Program:
@@ -34,6 +36,7 @@ class Program:
         self.random = random.Random(seed)
         self.time_ns = world.scheduler.now_ns()
         self.log = log if log is not None else world.create()
+        self.log.keep_message_ids(ID_WINDOW_NS)
         self.model = LogModel(is_memory=False)
         self.past = Past(registers=[{}])
         self.errors: list[StorageError] = []
@@ -83,8 +86,10 @@ class Program:
             confirmed=set(self.model.messages),
             registers=[copy.deepcopy(self.model.registers)],
             confirmed_last=self.model.last,
+            ids={message_id: sequence for message_id, (sequence, _) in self.model.ids.items()},
         )
         self.log = log
+        log.keep_message_ids(ID_WINDOW_NS)
         self.check()
 
     def step(self) -> None:
@@ -95,7 +100,7 @@ class Program:
             self._append_batch()
         elif chance < 0.67:
             last = self.model.last + self.random.randint(1, 300)
-            self.log.skip(last, self._tick())
+            self.log.skip(last, self.tick())
             self.model.skip(last, self.time_ns)
         elif chance < 0.80:
             self._remove()
@@ -119,7 +124,8 @@ class Program:
             # What a fenced log was told before is never durable; the store's other logs go on.
             self.past.confirm(moment)
 
-    def _tick(self) -> int:
+    def tick(self) -> int:
+        """Give the next moment."""
         self.time_ns += 10
         return self.time_ns
 
@@ -130,7 +136,7 @@ class Program:
             self.random.choice(SUBJECTS),
             self.random.choice([b"", b"", b"NATS/1.0\r\nA: b\r\n\r\n"]),
             payload,
-            self._tick(),
+            self.tick(),
             b"id-%d" % self._counter if self.random.random() < 0.2 else b"",
             0,
             effect,
@@ -161,7 +167,7 @@ class Program:
 
     def _append_batch(self) -> None:
         batch = batch_of([self._entry(Effect()) for _ in range(self.random.randint(1, 40))])
-        time_ns = self._tick()
+        time_ns = self.tick()
         self.log.append_batch(batch, time_ns)
         self.model.append_batch(batch, time_ns)
 
@@ -186,7 +192,7 @@ class Program:
         chance = self.random.random()
         if name not in self.model.registers or chance < 0.1:
             register = Register(
-                {"delivered": self._tick()}, {self.model.last: (1, 2)} if self.model.last else {}
+                {"delivered": self.tick()}, {self.model.last: (1, 2)} if self.model.last else {}
             )
             self.log.save_consumer(name, {"durable_name": name}, self.time_ns, register)
             self.model.registers[name] = copy.deepcopy(register)
@@ -197,7 +203,7 @@ class Program:
             # A sequence that a consumer names counts as used, so none above the last is named.
             first = self.random.randint(1, 60)
             puts = {
-                self.random.randint(1, self.model.last): (self._tick(), 1)
+                self.random.randint(1, self.model.last): (self.tick(), 1)
                 for _ in range(min(3, self.model.last))
             }
             change = RegisterChange({"floor": self.time_ns}, [(first, first + 9)], puts)

@@ -7,6 +7,9 @@ import typer
 from headrace.core.base.chance import fresh_seed
 from headrace.tools.selftest.bits import bit_count, run_bits
 from headrace.tools.selftest.cuts import cut_count, run_cuts
+from headrace.tools.selftest.disk_full import run_disk_full
+from headrace.tools.selftest.index_loss import run_index_loss
+from headrace.tools.selftest.io_errors import case_count, run_io_errors
 from headrace.tools.selftest.pages import run_copies, run_pages
 from headrace.tools.selftest.power import run_power_cuts
 from headrace.tools.selftest.tell import tell
@@ -24,6 +27,9 @@ def register(app: typer.Typer) -> None:
     app.command("truncate")(truncate)
     app.command("pages")(pages)
     app.command("copies")(copies)
+    app.command("io-errors")(io_errors)
+    app.command("index-loss")(index_loss)
+    app.command("disk-full")(disk_full)
 
 
 def power_cut(
@@ -84,6 +90,42 @@ def copies(
     """Store copies of segments in messages, with damage before them: nothing is forged."""
     tally = run_copies(seed=seed or drawn(), count=count, seconds=seconds, jobs=jobs)
     tell("copies", tally.rows("stores"), as_json=as_json)
+
+
+def io_errors(
+    seed: SeedOption = 0,
+    count: Annotated[int, typer.Option(min=0, help="How many drawn cases; 0: every one.")] = 500,
+    seconds: SecondsOption = 0,
+    jobs: JobsOption = 1,
+    as_json: JsonOption = False,
+) -> None:
+    """Let the n-th call of a workload fail, once or from then on: nothing acknowledged is lost."""
+    tally = run_io_errors(seed=seed or drawn(), count=count, seconds=seconds, jobs=jobs)
+    tell("io-errors", tally.rows(f"of {case_count():,} cases"), as_json=as_json)
+
+
+def index_loss(
+    seed: SeedOption = 0,
+    count: Annotated[int, typer.Option(min=1, help="How many seeds, from this one on.")] = 200,
+    seconds: SecondsOption = 0,
+    jobs: JobsOption = 1,
+    as_json: JsonOption = False,
+) -> None:
+    """Delete, damage and roll back the index: every stream shows the same as before."""
+    tally = run_index_loss(seed=seed or drawn(), count=count, seconds=seconds, jobs=jobs)
+    tell("index-loss", tally.rows("seeds"), as_json=as_json)
+
+
+def disk_full(
+    seed: SeedOption = 0,
+    count: Annotated[int, typer.Option(min=1, help="How many seeds, from this one on.")] = 100,
+    seconds: SecondsOption = 0,
+    jobs: JobsOption = 1,
+    as_json: JsonOption = False,
+) -> None:
+    """Fill the disk, free some, fill it again: refused at once, reads and acks go on, writes resume."""
+    tally = run_disk_full(seed=seed or drawn(), count=count, seconds=seconds, jobs=jobs)
+    tell("disk-full", tally.rows("seeds"), as_json=as_json)
 
 
 def drawn() -> int:
