@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 from headrace.core.base.chance import Chance
-from headrace.storage import index_root, index_rows, index_writer, subject_index
+from headrace.storage import index_root, index_rows, index_writer, subject_index, subject_indexes
+from headrace.storage.files import RealFiles
 from headrace.storage.index_interface import START, LogIndex, Position
 from headrace.storage.index_root import IndexRoot
 from headrace.storage.index_tables import MemoryTables
 from headrace.storage.interface import SubjectState
-from headrace.storage.subject_index import SubjectIndexes
+from headrace.storage.subject_indexes import SubjectIndexes
 
 STREAM = 77
 Note = tuple[object, ...]
@@ -169,11 +170,11 @@ def test_the_index_agrees_with_dictionaries_through_writes_and_crashes(
         def opened(path: str | None, chance: Chance) -> IndexRoot:
             return IndexRoot(tables, chance)
 
-        monkeypatch.setattr(subject_index, "open_root", opened)
+        monkeypatch.setattr(subject_indexes, "open_root", opened)
     path = str(tmp_path / "index")
     with small_sizes(monkeypatch):
         model = Model()
-        indexes = SubjectIndexes(path, Chance(seed), Steps())
+        indexes = SubjectIndexes(path, Chance(seed), Steps(), RealFiles())
         index = indexes.open_log(STREAM, Position(0, 0))
         marks: list[tuple[Position, int]] = []
         hot = random_.choice([1, 3, 60])
@@ -232,7 +233,7 @@ def _restarted(
     again = Model(durable=durable[0])
     again.notes = model.notes[: durable[1]]
     del marks[marks.index(durable) + 1 :]
-    indexes = SubjectIndexes(path, Chance(9), Steps())
+    indexes = SubjectIndexes(path, Chance(9), Steps(), RealFiles())
     index = indexes.open_log(STREAM, durable[0])
     known = index.replay_from
     for position, note in again.notes:
@@ -246,6 +247,6 @@ def _restarted(
 
 def _die(indexes: SubjectIndexes) -> None:
     """The process is killed: nothing is synced, no marker is set."""
-    environment = getattr(indexes._root.tables, "_environment", None)
+    environment = getattr(indexes.root.tables, "_environment", None)
     if environment is not None:
         environment.close()

@@ -2,6 +2,7 @@ from array import array
 from collections.abc import Sequence
 
 from headrace.core.base.message import Batch, View
+from headrace.storage.index_layer import Delta
 from headrace.storage.sync import Outcome, Wake, Write
 
 def crc32(data: bytes | bytearray | memoryview, crc: int = 0) -> int: ...
@@ -27,6 +28,22 @@ def decode_run(
     count_max: int,
     size_max: int,
 ) -> list[View]: ...
+def collect_notes(
+    window: bytes,
+    base: int,
+    *,
+    salt: int,
+    first: int,
+    last: int,
+    live_from: int,
+    segment_first: int,
+    gone: bytes,
+    run_sequences: array[int],
+    run_places: array[int],
+    deltas: dict[bytes, int | Delta],
+    ids: dict[bytes, tuple[int, int]],
+    make_delta: type[Delta],
+) -> tuple[int, int]: ...
 
 class SyncThread:
     def __init__(self, wake: Wake) -> None: ...

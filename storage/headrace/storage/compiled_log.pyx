@@ -38,6 +38,11 @@ cdef enum:
     CHECKED_SIZE = 36           # what the header CRC covers
     MESSAGE = 1
     SUBJECT_SIZE_MAX = 65535
+    FLAG_PREVIOUS = 0x01
+    FLAG_MESSAGE_ID = 0x02
+    FLAG_FIRST = 0x04
+    FLAG_EVICTED = 0x08
+    FLAGS_KNOWN = 0x3F          # the last two take no bytes
     ACCOUNTED_BASE = 30
     ACCOUNTED_HEADERS = 4
 
@@ -263,6 +268,136 @@ def decode_run(
         place += 1
         sequence += 1
     return views
+
+
+cdef inline bint _is_there(
+    uint64_t sequence,
+    uint64_t live_from,
+    uint64_t segment_first,
+    const uint8_t *gone,
+    uint64_t gone_size,
+    const unsigned long long *run_sequences,
+    const unsigned int *run_places,
+    Py_ssize_t run_count,
+    Py_ssize_t *run,
+) noexcept nogil:
+    """Tell whether a message is live; `run` is where its run was looked for last, and only goes up."""
+    cdef uint64_t place = sequence - segment_first
+    if sequence < live_from:
+        return False
+    if gone_size == 0:
+        return True
+    if run_count > 0:
+        while run[0] + 1 < run_count and run_sequences[run[0] + 1] <= sequence:
+            run[0] += 1
+        place = run_places[run[0]] + sequence - run_sequences[run[0]]
+    return (place >> 3) >= gone_size or not (gone[place >> 3] >> (place & 7)) & 1
+
+
+def collect_notes(
+    bytes window,
+    uint64_t base,
+    *,
+    uint64_t salt,
+    uint64_t first,
+    uint64_t last,
+    uint64_t live_from,
+    uint64_t segment_first,
+    bytes gone,
+    array.array run_sequences not None,
+    array.array run_places not None,
+    dict deltas,
+    dict ids,
+    make_delta,
+):
+    """Note the messages `first` to `last` of a window of a segment that begins at offset `base`, as `Layer.add` does.
+
+    Gives the offset behind the last record that was looked at, and how many notes were made. Stops before whatever is
+    not a whole valid record, or says more before its subject than these flags: the caller looks at that itself.
+    """
+    cdef const uint8_t *start = <const uint8_t *>PyBytes_AS_STRING(window)
+    cdef const uint8_t *gone_bits = <const uint8_t *>PyBytes_AS_STRING(gone)
+    cdef uint64_t window_size = PyBytes_GET_SIZE(window)
+    cdef uint64_t position = 0
+    cdef uint64_t record_size, skipped
+    cdef const uint8_t *body
+    cdef const uint8_t *end
+    cdef Header header
+    cdef uint32_t id_offset, id_size, part_size
+    cdef Py_ssize_t run = 0
+    cdef Py_ssize_t notes = 0
+    cdef bytes subject
+    cdef object held
+    cdef object sequence
+    assert run_sequences.itemsize == 8 and run_places.itemsize == 4, "runs are held in 64 and 32 bits"
+    while window_size - position >= HEADER_SIZE:
+        memcpy(&header, start + position, HEADER_SIZE)
+        record_size = (<uint64_t>header.length + 7) & ~<uint64_t>7
+        body = start + position + HEADER_SIZE
+        if (
+            header.guard != salt ^ (base + position)
+            or header.header_crc != _crc32(start + position, CHECKED_SIZE, 0)
+            or header.length < HEADER_SIZE
+            or record_size > window_size - position
+            or header.crc != _crc32(body, record_size - HEADER_SIZE, header.header_crc)
+        ):
+            break
+        if header.type != MESSAGE or header.sequence < first or header.sequence > last:
+            position += record_size
+            continue
+        if header.flags & ~FLAGS_KNOWN:
+            break
+        end = body + header.length - HEADER_SIZE
+        id_size = id_offset = 0
+        skipped = 0
+        if header.flags & FLAG_PREVIOUS:
+            skipped += 8
+        if header.flags & FLAG_MESSAGE_ID:
+            if skipped + 8 > <uint64_t>(end - body):
+                break
+            memcpy(&id_offset, body + skipped, 4)
+            memcpy(&id_size, body + skipped + 4, 4)
+            skipped += 8
+        if header.flags & FLAG_FIRST:
+            skipped += 8
+        if header.flags & FLAG_EVICTED:
+            if skipped + 4 > <uint64_t>(end - body):
+                break
+            memcpy(&part_size, body + skipped, 4)
+            skipped += 4 + <uint64_t>part_size
+        if (
+            skipped + header.subject_size + header.headers_size > <uint64_t>(end - body)
+            or <uint64_t>id_offset + id_size > header.headers_size
+        ):
+            break
+        body += skipped
+        sequence = header.sequence
+        if _is_there(
+            header.sequence,
+            live_from,
+            segment_first,
+            gone_bits,
+            PyBytes_GET_SIZE(gone),
+            run_sequences.data.as_ulonglongs,
+            run_places.data.as_uints,
+            len(run_sequences),
+            &run,
+        ):
+            subject = body[: header.subject_size]
+            held = deltas.get(subject)
+            if held is None:
+                deltas[subject] = sequence
+            elif type(held) is int:
+                deltas[subject] = make_delta([held, sequence], set())
+            else:
+                (<list>held.added).append(sequence)
+            notes += 1
+        if id_size > 0:
+            body += header.subject_size + id_offset
+            ids[body[:id_size]] = (sequence, header.time_ns)
+            notes += 1
+        position += record_size
+    return base + position, notes
 
 
 # ---- the sync thread

@@ -174,13 +174,8 @@ class Contents:
         self.newly_lost.append(sequence)
         if subject and self.tells:
             self.index.note_removed(sequence, subject, change)
-
-    def tell_all(self, known_ids: Iterable[tuple[bytes, int, int]]) -> None:
-        """Tell an empty index every live message, and every message id that is still known."""
-        for message_id, sequence, time_ns in known_ids:
-            self.index.note_id(message_id, sequence, time_ns)
-        for segment in self.segments.all:
-            self.segments.tell(segment, self.index)
+        elif self.tells:
+            self.index.note_lost(sequence)
 
     def _remove_all(self, change: int) -> None:
         for segment in self.segments.all:
@@ -233,6 +228,7 @@ class Contents:
         if (
             header.flags
             or self.is_replaying
+            or not self.index.is_ready
             or next(iter(self.index.sequences(subject, sequence)), 0) != sequence
         ):
             return size, b""

@@ -27,6 +27,7 @@ from headrace.storage.commit import GroupCommit, Handover
 from headrace.storage.compaction import Facts
 from headrace.storage.contents import Contents
 from headrace.storage.files import Files
+from headrace.storage.index_feed import IndexFeed
 from headrace.storage.index_interface import Position
 from headrace.storage.interface import (
     NO_EFFECT,
@@ -65,6 +66,9 @@ from headrace.storage.sync import Errands, Write
 from headrace.storage.upkeep import Upkeep
 
 INDEX_BUDGET_NS: Final = 2 * NS_PER_MS
+REBUILD_BUDGET_NS: Final = 4 * NS_PER_MS
+"""What a rebuild takes of a turn."""
+
 RECORD_OVERHEAD: Final = 51
 """A record's header and the most that its padding takes."""
 
@@ -110,7 +114,7 @@ class FileLog:
         self._writer = writer
         self._state = state
         self._losses = Losses(contents, damage, record=self._record_finding)
-        self._reads = LogReads(contents, on_corrupt=self._losses.meet, rebuild_index=self.rebuild_index)
+        self._reads = LogReads(contents, on_corrupt=self._losses.meet)
         self._fenced = ""
         self._is_touched = False
         self._head: Head | None = None
@@ -138,6 +142,10 @@ class FileLog:
         self.is_relaxed = False
         """Whether this log's answers wait for the write alone."""
         writer.durable_to = contents.last
+        feed = IndexFeed(contents, change=lambda: state.change, known_ids=lambda: self._upkeep.known_ids)
+        contents.index.use(feed, self._durable)
+        if not contents.index.is_ready:
+            self._has_index_work = not contents.index.hurry()
 
     # ---- what it is
 
@@ -172,7 +180,7 @@ class FileLog:
                 first_time_ns=self._time_of_first(first) if count else 0,
                 last_sequence=last,
                 last_time_ns=contents.last_time_ns,
-                subject_count=self._reads.subject_count(),
+                counted=self._reads.subject_count,
                 deleted_count=last - first + 1 - count,
                 lost=tuple((each.first, each.last) for each in contents.lost),
             )
@@ -395,6 +403,7 @@ class FileLog:
         A checkpoint that waits for the index makes it write however little it has.
         """
         index = self._contents.index
+        budget_ns = budget_ns if index.is_ready else max(budget_ns, REBUILD_BUDGET_NS)
         self._has_index_work = index.advance(self._durable, budget_ns, urge=self._upkeep.has_captured)
         if not self._fenced and self._upkeep.write_checkpoint():
             self._commit.note(self, sync=False)
@@ -458,12 +467,15 @@ class FileLog:
         self._writer.close()
         self._files.close(self._state.generation.handle)
 
-    def rebuild_index(self) -> None:
-        """Tell the index everything anew."""
-        contents = self._contents
-        contents.index.rebuild()
-        contents.tell_all(self._upkeep.known_ids)
-        contents.index.mark(Position(contents.last, self._state.change))
+    @property
+    def is_index_ready(self) -> bool:
+        """Whether what asks the lookup index is answered; else it raises IndexRebuilding."""
+        index = self._contents.index
+        return index.is_ready or index.hurry()
+
+    def when_index_ready(self, callback: Callable[[], None]) -> None:
+        """Call back when the lookup index is ready; it is not now."""
+        self._contents.index.when_ready(callback)
 
     # ---- private
 

@@ -8,14 +8,30 @@ the log does after a crash.
 After an open the log asks `replay_from` and tells again, in the same order and with the same numbers as the first
 time, all that came after it. Only then may the index be asked; its answers are exact.
 
-The index is derived. When a row turns out to be damaged, `IndexDamaged` is raised; the log then calls `rebuild()` and
-tells everything from its first message on.
+The index is derived. Where its rows are lost, damaged, know more than the log, or too little to be told the rest, it is
+**rebuilt** while the log serves: a `Feed` gives it part after part of what the log holds, and what the log tells
+meanwhile about parts that were not given yet is left out, for they will show it. Until it is ready (`is_ready`) nothing
+is known: asking raises `IndexRebuilding`.
 """
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from headrace.storage.interface import Matcher, StorageError, SubjectState
+from headrace.storage.interface import IndexRebuilding, Matcher, StorageError, SubjectState
+
+if TYPE_CHECKING:
+    from headrace.storage.part_notes import Part
+
+__all__ = [
+    "START",
+    "Feed",
+    "IndexDamaged",
+    "IndexRebuilding",
+    "IndexStore",
+    "IndexUnwritable",
+    "LogIndex",
+    "Position",
+]
 
 
 class IndexDamaged(StorageError):
@@ -34,6 +50,22 @@ class Position(NamedTuple):
 
 
 START = Position(sequence=0, change=0)
+
+
+class Feed(Protocol):
+    """What a log gives an index that is rebuilt. `part_after` and what it leaves out belong to one moment."""
+
+    def part_after(self, sequence: int, limit: int) -> "tuple[Part | None, int]":
+        """Give the next part behind `sequence`, with nothing above `limit`, and the sequence that it reaches."""
+        ...
+
+    def known_ids(self) -> Sequence[tuple[bytes, int, int]]:
+        """Give (message id, sequence, time) of ids that are known without their messages."""
+        ...
+
+    def position(self) -> Position:
+        """Give the appended state's position."""
+        ...
 
 
 class LogIndex(Protocol):
@@ -85,7 +117,32 @@ class LogIndex(Protocol):
         ...
 
     def rebuild(self) -> None:
-        """Forget everything; the log tells it again from the beginning."""
+        """Forget everything; it is rebuilt from the log."""
+        ...
+
+    def distrust(self) -> None:
+        """An answer turned out to be wrong, or a row did not check: rebuild this index and all beside it."""
+        ...
+
+    def hurry(self) -> bool:
+        """Get on with a rebuild as far as that takes no time that matters; tell whether it is ready."""
+        ...
+
+    def note_lost(self, sequence: int) -> None:
+        """A message went of which nobody knows the subject."""
+        ...
+
+    def use(self, feed: Feed, durable: Position) -> None:
+        """Say where a rebuild reads, and how far the log is durable."""
+        ...
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it may be asked."""
+        ...
+
+    def when_ready(self, callback: Callable[[], None]) -> None:
+        """Call back once it is ready; it is not now."""
         ...
 
     # asking; of the appended state

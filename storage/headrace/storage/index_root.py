@@ -36,8 +36,6 @@ class IndexRoot:
 
     def __init__(self, tables: Tables, chance: Chance) -> None:
         self.tables = tables
-        self.pending_notes = 0
-        """Notes in complete layers of all logs."""
         self._chance = chance
         with tables.write() as transaction:
             stored = transaction.get(Table.META, _FORMAT_KEY)
@@ -54,13 +52,9 @@ class IndexRoot:
     def close(self) -> None:
         self.tables.close()
 
-    def distrust(self) -> None:
-        """Let the next start make a new database."""
-        self.tables.distrust()
-
-    def in_memory(self) -> "IndexRoot":
-        """Give a root of its own for what this database cannot hold."""
-        return IndexRoot(MemoryTables(), self._chance)
+    def abandon(self) -> None:
+        """Let go of a database that is to be removed."""
+        self.tables.abandon()
 
     def take_prefix(self, transaction: Transaction) -> int:
         """Give a prefix that was never used."""

@@ -121,6 +121,11 @@ class LogRow:
     """Whether the write under way began by clearing all subjects."""
 
 
+def new_row() -> LogRow:
+    """Give the row of a log that has none: nothing is written yet, and there is no prefix 0."""
+    return LogRow(START, None, b"", subject_prefix=0, id_prefix=0, row_count=0, is_cleared=False)
+
+
 def log_payload(row: LogRow) -> bytes:
     target = row.target or START
     flags = (1 if row.target is not None else 0) | (2 if row.is_cleared else 0)

@@ -54,8 +54,8 @@ class Tables(Protocol):
         """Begin a change; it takes effect at the end of the `with`, unless that is left by an error."""
         ...
 
-    def distrust(self) -> None:
-        """Note that this database does not check: the next open begins a new one."""
+    def abandon(self) -> None:
+        """Let go of a database that does not check; never trust it again."""
         ...
 
     def close(self) -> None: ...
@@ -136,7 +136,7 @@ class MemoryTables:
             transaction.undo()
             raise
 
-    def distrust(self) -> None:
+    def abandon(self) -> None:
         pass
 
     def close(self) -> None:

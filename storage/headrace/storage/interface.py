@@ -14,7 +14,7 @@ Nothing here blocks longer than a read of one block; what writes and syncs does 
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 from headrace.core.base.errors import HeadraceError
@@ -39,6 +39,13 @@ class LogFenced(StorageError):
 
 class DiskFull(StorageError):
     """There is no room; nothing was written. Passes when there is."""
+
+
+class IndexRebuilding(StorageError):
+    """The lookup index is being rebuilt: which messages a subject has is not known yet. Passes by itself."""
+
+    def __init__(self) -> None:
+        super().__init__("lookup index is being rebuilt")
 
 
 class CorruptRecord(StorageError):
@@ -83,6 +90,10 @@ class Entry(NamedTuple):
     effect: Effect = NO_EFFECT
 
 
+def _none() -> int:
+    return 0
+
+
 @dataclass(frozen=True, slots=True)
 class Head:
     """The state of a log as its owner sees it. An empty log has first = last + 1, and 0, 0 when it never held any.
@@ -98,9 +109,14 @@ class Head:
     first_time_ns: int = 0
     last_sequence: int = 0
     last_time_ns: int = 0
-    subject_count: int = 0
+    counted: Callable[[], int] = field(default=_none, compare=False, repr=False)
     deleted_count: int = 0
     lost: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def subject_count(self) -> int:
+        """How many subjects there are; counted when it is asked. Raises IndexRebuilding."""
+        return self.counted()
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +196,15 @@ class StreamLog(Protocol):
     @property
     def fenced(self) -> str:
         """Why nothing can be written any more; empty where it can."""
+        ...
+
+    @property
+    def is_index_ready(self) -> bool:
+        """Whether questions about subjects and message ids are answered; else they raise IndexRebuilding."""
+        ...
+
+    def when_index_ready(self, callback: Callable[[], None]) -> None:
+        """Call back when they are; they are not now."""
         ...
 
     # changes; each raises LogFenced or DiskFull and then has changed nothing

@@ -4,11 +4,18 @@ LMDB runs unsynced: after a crash of the process it is whole up to its last tran
 system's page cache; after a power cut it may be anything, and LMDB, which has no checksums, may crash on it. So a
 small mapped file beside it, the **marker**, says what happened:
 
+- it holds the size of the database and the time of its last change (ctime, which nobody can set back): where they are
+  others, someone else has written to it, or put another file in its place;
 - it names the boot and the file (device, inode): a marker of another boot means a power cut, another file means a
-  copy taken from a running server. Either way the database is discarded, and the index is rebuilt from the logs;
+  copy taken from a running server;
 - `clean` is set after a sync at the end: then boot and file do not matter;
-- `in_call` is set while LMDB is at work. Found set, the process died inside: most likely it was killed, which LMDB
-  survives. Found set at three starts in a row, LMDB is what kills it, and the database is discarded.
+- `in_read` and `in_write` are set while LMDB is at work. Found set, the process died inside. A read is so short that
+  it must have been what killed it. In a write it was most likely killed, which LMDB survives; found at `STRIKES_MAX`
+  starts in a row, LMDB is what kills it. (Where a write was cut short, size and time say nothing.)
+
+Where the marker says no, the database is discarded, and the index is rebuilt from the logs.
+
+Two processes may use the tables: one writes, which tells the marker so, the other only reads.
 
 **Memory.** The pages of a memory map count as the process's own. When more than `RESIDENT_MAX` of them are in, the
 environment is closed and opened again between two transactions, which takes about a millisecond and drops them all.
@@ -37,13 +44,18 @@ RESIDENT_MAX: Final = 64 * 1024 * 1024
 CHECKED_EVERY: Final = 32
 """After so many transactions the resident part is looked at; a look costs some microseconds."""
 
-STRIKES_MAX: Final = 3
+STRIKES_MAX: Final = 2
 
-_MARKER: Final = struct.Struct("<8s16sBBB")
-_MAGIC: Final = b"HRINDEX1"
+_MARKER: Final = struct.Struct(
+    "<8s16sBBBB4xqq"
+)  # magic, identity, clean, in read, in write, strikes, ctime, size
+_MAGIC: Final = b"HRINDEX2"
 _MARKER_SIZE: Final = 64
 _CLEAN_OFFSET: Final = 24
-_IN_CALL_OFFSET: Final = 25
+_IN_READ_OFFSET: Final = 25
+_IN_WRITE_OFFSET: Final = 26
+_STAMP: Final = struct.Struct("<qq")
+_STAMP_OFFSET: Final = 32
 
 
 class _LmdbTransaction:
@@ -84,22 +96,27 @@ class _LmdbTransaction:
 
 
 class LmdbTables:
-    """Tables in a folder of their own, for one process."""
+    """Tables in a folder of their own. `joins`: another process has opened them, and goes on to read."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, joins: bool = False, resident_max: int = RESIDENT_MAX) -> None:
         self._path = path
         self._transactions = 0
-        self._is_trusted = True
-        os.makedirs(path, FOLDER_MODE, exist_ok=True)
-        strikes = _trusted_strikes(path)
-        if strikes is None:
-            _discard(path)
-            strikes = 0
+        self._open_count = 0
+        self._resident_max = resident_max
+        self._only_reads = False
+        strikes = 0
+        if not joins:
+            os.makedirs(path, FOLDER_MODE, exist_ok=True)
+            found = _trusted_strikes(path)
+            if found is None:
+                _discard(path)
+            strikes = found or 0
         try:
             self._environment, self._databases = _open_environment(path)
         except lmdb.Error as error:
             raise IndexDamaged(f"{path}: {error}; it is rebuilt") from error
-        self._marker = _make_marker(path, strikes)
+        self._handle = os.open(os.path.join(path, "data.mdb"), os.O_RDONLY)
+        self._marker = _mapped_marker(path) if joins else _make_marker(path, strikes, self._stamp())
         self._base_resident = _resident_size()
 
     def read(self) -> AbstractContextManager[Transaction]:
@@ -108,24 +125,38 @@ class LmdbTables:
     def write(self) -> AbstractContextManager[Transaction]:
         return self._transaction(write=True)
 
-    def distrust(self) -> None:
-        self._is_trusted = False
+    def abandon(self) -> None:
         self._marker[: len(_MAGIC)] = bytes(len(_MAGIC))
+        self._environment.close()
+        os.close(self._handle)
+        self._marker.close()
+
+    def leave(self) -> None:
+        """Let go of tables that another process goes on with."""
+        self._environment.close()
+        os.close(self._handle)
+        self._marker.close()
 
     def close(self) -> None:
         self._environment.sync(True)
+        # With the time of its last change, which LMDB's own sync leaves to the system.
+        os.fsync(self._handle)
+        _STAMP.pack_into(self._marker, _STAMP_OFFSET, *self._stamp())
         self._environment.close()
-        self._marker[_CLEAN_OFFSET] = self._is_trusted
+        os.close(self._handle)
+        self._marker[_CLEAN_OFFSET] = 1
         self._marker.flush()
         self._marker.close()
 
     @contextmanager
     def _transaction(self, *, write: bool) -> Generator[Transaction]:
         self._transactions += 1
-        if self._transactions % CHECKED_EVERY == 0:
+        if self._transactions % CHECKED_EVERY == 0 and not self._open_count:
             self._bound_memory()
         marker = self._marker
-        marker[_IN_CALL_OFFSET] = 1
+        flag = _IN_WRITE_OFFSET if write else _IN_READ_OFFSET
+        marker[flag] = 1
+        self._open_count += 1
         try:
             with self._environment.begin(write=write) as transaction:
                 yield _LmdbTransaction(transaction, self._databases)
@@ -137,17 +168,33 @@ class LmdbTables:
                 raise IndexUnwritable(f"{self._path}: {error}") from error
             raise IndexDamaged(f"{self._path}: {error}; it is rebuilt") from error
         finally:
-            marker[_IN_CALL_OFFSET] = 0
+            self._open_count -= 1
+            if write:
+                _STAMP.pack_into(marker, _STAMP_OFFSET, *self._stamp())
+            if write or not self._open_count:
+                marker[flag] = 0
+
+    def only_read(self, wish: bool) -> None:
+        """Leave the writing to another process, or take it back."""
+        self._only_reads = wish
+        self._open_again()
 
     def _bound_memory(self) -> None:
-        if _resident_size() - self._base_resident > RESIDENT_MAX:
-            self._environment.close()
-            self._environment, self._databases = _open_environment(self._path)
-            self._base_resident = _resident_size()
+        if _resident_size() - self._base_resident > self._resident_max:
+            self._open_again()
+
+    def _open_again(self) -> None:
+        self._environment.close()
+        self._environment, self._databases = _open_environment(self._path, only_reads=self._only_reads)
+        self._base_resident = _resident_size()
+
+    def _stamp(self) -> tuple[int, int]:
+        status = os.fstat(self._handle)
+        return status.st_ctime_ns, status.st_size
 
 
-def _open_environment(path: str) -> tuple[Any, list[Any]]:
-    # lock=False: the store's lock keeps other processes out, and no transaction outlives a call in this one.
+def _open_environment(path: str, *, only_reads: bool = False) -> tuple[Any, list[Any]]:
+    # Opened for reading only, it never waits for another process that writes.
     environment = lmdb.open(
         path,
         map_size=MAP_SIZE,
@@ -155,10 +202,12 @@ def _open_environment(path: str) -> tuple[Any, list[Any]]:
         sync=False,
         metasync=False,
         readahead=False,
-        lock=False,
+        readonly=only_reads,
         mode=0o640,
     )
-    return environment, [environment.open_db(table.name.lower().encode()) for table in Table]
+    environment.reader_check()
+    names = [table.name.lower().encode() for table in Table]
+    return environment, [environment.open_db(name, create=not only_reads) for name in names]
 
 
 def _discard(path: str) -> None:
@@ -181,24 +230,37 @@ def _trusted_strikes(path: str) -> int | None:
         return None
     if len(content) != _MARKER_SIZE:
         return None
-    magic, identity, clean, in_call, strikes = _MARKER.unpack_from(content)
+    magic, identity, clean, in_read, in_write, strikes, ctime_ns, size = _MARKER.unpack_from(content)
     if magic != _MAGIC:
         return None
-    if clean:
-        return 0
-    if identity != _identity(path):
+    try:
+        status = os.stat(os.path.join(path, "data.mdb"))
+    except FileNotFoundError:
         return None
-    strikes = strikes + 1 if in_call else 0
+    is_as_left = (ctime_ns, size) == (status.st_ctime_ns, status.st_size)
+    if clean:
+        return 0 if is_as_left else None
+    if identity != _identity(path) or in_read or not (is_as_left or in_write):
+        return None
+    strikes = strikes + 1 if in_write else 0
     return strikes if strikes < STRIKES_MAX else None
 
 
-def _make_marker(path: str, strikes: int) -> mmap.mmap:
+def _make_marker(path: str, strikes: int, stamp: tuple[int, int]) -> mmap.mmap:
     """Write the marker of this run, durable before anything else is: `clean` must not outlive a first write."""
     handle = os.open(os.path.join(path, "marker"), os.O_RDWR | os.O_CREAT, 0o640)
     try:
-        content = _MARKER.pack(_MAGIC, _identity(path), 0, 0, strikes)
+        content = _MARKER.pack(_MAGIC, _identity(path), 0, 0, 0, strikes, *stamp)
         os.pwrite(handle, content.ljust(_MARKER_SIZE, b"\0"), 0)
         os.fsync(handle)
+        return mmap.mmap(handle, _MARKER_SIZE)
+    finally:
+        os.close(handle)
+
+
+def _mapped_marker(path: str) -> mmap.mmap:
+    handle = os.open(os.path.join(path, "marker"), os.O_RDWR)
+    try:
         return mmap.mmap(handle, _MARKER_SIZE)
     finally:
         os.close(handle)

@@ -26,13 +26,10 @@ _Answer = TypeVar("_Answer")
 class LogReads:
     """The reading half of a file log."""
 
-    def __init__(
-        self, contents: Contents, *, on_corrupt: Callable[[Place], None], rebuild_index: Callable[[], None]
-    ) -> None:
+    def __init__(self, contents: Contents, *, on_corrupt: Callable[[Place], None]) -> None:
         self._contents = contents
         self._segments = contents.segments
         self._on_corrupt = on_corrupt
-        self._rebuild_index = rebuild_index
 
     def get(self, sequence: int) -> View | None:
         """Give a message. Raises CorruptRecord."""
@@ -230,11 +227,15 @@ class LogReads:
                 yield where
 
     def _ask(self, question: Callable[[], _Answer]) -> _Answer:
-        """Ask the index; where it is damaged, have it rebuilt and ask again."""
+        """Ask the index; where it is damaged, have it rebuilt. Raises IndexRebuilding while that takes its time."""
+        index = self._contents.index
+        if not index.is_ready:
+            index.hurry()
         try:
             return question()
         except IndexDamaged:
-            self._rebuild_index()
+            index.distrust()
+            index.hurry()
             return question()
 
 

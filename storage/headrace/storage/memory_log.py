@@ -14,7 +14,7 @@ A log can be *held* (tests): it then plays a file log whose sync has not returne
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from heapq import merge
 from itertools import islice
 from typing import Any, Final
@@ -146,10 +146,17 @@ class MemoryLog:
                 first_time_ns=self._by_sequence[self._first][1] if count else 0,
                 last_sequence=self._last,
                 last_time_ns=self._last_time_ns,
-                subject_count=len(self._subjects),
+                counted=self._subjects.__len__,
                 deleted_count=self._last - self._first + 1 - count,
             )
         return self._head
+
+    @property
+    def is_index_ready(self) -> bool:
+        return True
+
+    def when_index_ready(self, callback: Callable[[], None]) -> None:
+        callback()
 
     @property
     def durable_sequence(self) -> int:

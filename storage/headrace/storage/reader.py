@@ -114,7 +114,7 @@ class StreamReader:
         return replace(
             totals,
             first_time_ns=0 if view is None else view.time_ns,
-            subject_count=len(self.subjects()),
+            counted=lambda: len(self.subjects()),
         )
 
     def get(self, sequence: int, *, with_unsettled: bool = True) -> Message | None:

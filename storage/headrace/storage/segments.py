@@ -14,7 +14,6 @@ from headrace.core.base.message import View
 from headrace.storage.blocks import Blocks
 from headrace.storage.codec import decode_run
 from headrace.storage.files import Files
-from headrace.storage.index_interface import LogIndex
 from headrace.storage.interface import CorruptRecord
 from headrace.storage.record import (
     HEADER_SIZE,
@@ -301,22 +300,6 @@ class Segments:
             if stored.header.flags and (message_id := stored.extras.message_id):
                 found.append((message_id, stored.header.sequence, stored.header.time_ns))
         return found
-
-    def tell(self, segment: Segment, index: LogIndex) -> None:
-        """Tell an index the messages of a segment: the live ones, and the ids of the others."""
-        # A dead segment has lost its bits.
-        first = self.first if segment.live_count else segment.last + 1
-        for place in range(segment.records):
-            try:
-                stored = self.read(Place(segment, place))
-            except CorruptRecord:
-                continue
-            header = stored.header
-            message_id = stored.extras.message_id if header.flags else b""
-            if header.sequence >= first and not segment.is_gone(place):
-                index.note_append(header.sequence, header.time_ns, stored.view.subject, message_id)
-            elif message_id:
-                index.note_id(message_id, header.sequence, header.time_ns)
 
     def raw(self, where: Place) -> bytes:
         """Give the bytes where a message should be, unchecked, up to the next one's."""

@@ -34,7 +34,7 @@ from headrace.storage.segment_writer import SegmentWriter
 from headrace.storage.segments import Segments
 from headrace.storage.sidecar import OffsetsCache
 from headrace.storage.state_log import StateLog, StateUnreadable, write_generation
-from headrace.storage.subject_index import SubjectIndexes
+from headrace.storage.subject_indexes import SubjectIndexes
 from headrace.storage.survey import SEGMENTS_FOLDER
 from headrace.storage.sync import Errands, InlineWorker, SyncWorker, Wake
 
@@ -157,7 +157,7 @@ class FileStore:
             self._worker = sync_thread(files, self._wake)
         self._commit.use(self._worker)
         self._indexes: IndexStore = SubjectIndexes(
-            None if options.is_index_in_memory else f"{path}/{INDEX_FOLDER}", chance, scheduler
+            None if options.is_index_in_memory else f"{path}/{INDEX_FOLDER}", chance, scheduler, files
         )
         self._shared = Shared(
             files=files,
@@ -181,6 +181,7 @@ class FileStore:
         self.on_finding: Callable[[StreamLog, str], None] = _ignore_finding
         """Told of each damage that is met, once, in a line for the log."""
         self._recover()
+        self._begin_rebuilds()
         self._scrub_errands = Errands(scheduler, self._wake)
         self._scrub = Scrub(
             files=files,
@@ -383,16 +384,32 @@ class FileStore:
         if self._buried:
             self._bury()
 
+    def _begin_rebuilds(self) -> None:
+        """Get on with the indexes that the start found unusable, without anybody committing."""
+        self._commit.recent.update(dict.fromkeys(log for log in self._logs.values() if log.has_index_work))
+        if self._commit.recent:
+            self._idle_timer = self._scheduler.call_at(
+                self._scheduler.monotonic_ns() + CATCH_UP_NS, self._on_idle
+            )
+
     def _on_idle(self) -> None:
         self._idle_timer = None
         recent = list(self._commit.recent)
         self._commit.recent.clear()
+        deadline_ns = self._scheduler.monotonic_ns() + CATCH_UP_NS
+        followed: list[FileLog] = []
         for log in recent:
             if isinstance(log, FileLog) and log.stream_id in self._logs:
                 log.settle()
-                if log.has_index_work and not log.fenced:
+                if not log.has_index_work or log.fenced:
+                    continue
+                if self._scheduler.monotonic_ns() < deadline_ns:
                     log.follow(INDEX_BUDGET_NS)
+                    followed.append(log)
+                else:
                     self._commit.recent[log] = None
+        # Whoever had to wait comes first the next time.
+        self._commit.recent.update(dict.fromkeys(followed))
         if self._commit.recent:
             self._idle_timer = self._scheduler.call_at(
                 self._scheduler.monotonic_ns() + CATCH_UP_NS, self._on_idle

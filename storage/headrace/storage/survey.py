@@ -423,10 +423,9 @@ def replay(state: State, segments: Segments, survey: Survey, index: LogIndex, re
     contents.is_replaying = True
     known = index.replay_from
     if known.sequence < checkpoint.sequence or known.change < checkpoint.change or restored.is_recounted:
+        # What is told from here on it will find in the segments.
         index.rebuild()
-        contents.tell_all(state.ids)
-        index.mark(Position(checkpoint.sequence, checkpoint.change))
-        known = Position(checkpoint.sequence, checkpoint.change)
+        known = index.replay_from
     removals = [each for each in state.removals if each.change > checkpoint.change]
     waiting = iter(sorted(removals))
     removal = next(waiting, None)

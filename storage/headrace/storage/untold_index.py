@@ -1,9 +1,9 @@
 # ruff: noqa: ARG002  (whoever tells it something is not heard)
 """An index that wants to be told nothing, for those who only read a log."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
-from headrace.storage.index_interface import Position
+from headrace.storage.index_interface import Feed, Position
 from headrace.storage.interface import Matcher, SubjectState
 
 
@@ -12,6 +12,7 @@ class UntoldIndex:
 
     replay_from = Position(1 << 64, 1 << 64)
     subject_count = 0
+    is_ready = True
 
     def note_append(self, sequence: int, time_ns: int, subject: bytes, message_id: bytes = b"") -> None: ...
 
@@ -31,6 +32,17 @@ class UntoldIndex:
     def flush(self) -> None: ...
 
     def rebuild(self) -> None: ...
+
+    def distrust(self) -> None: ...
+
+    def hurry(self) -> bool:
+        return True
+
+    def note_lost(self, sequence: int) -> None: ...
+
+    def use(self, feed: Feed, durable: Position) -> None: ...
+
+    def when_ready(self, callback: Callable[[], None]) -> None: ...
 
     def subject(self, subject: bytes) -> SubjectState | None:
         return None

@@ -1,6 +1,7 @@
 """When the index on disk is trusted, when it is begun anew, and what a damaged row does."""
 
 import os
+import time
 from pathlib import Path
 
 import lmdb
@@ -9,13 +10,22 @@ import pytest
 from headrace.core.base.chance import Chance
 from headrace.core.base.clock import VirtualScheduler
 from headrace.storage import lmdb_tables
-from headrace.storage.index_interface import START, IndexDamaged, IndexUnwritable, LogIndex, Position
+from headrace.storage.files import RealFiles
+from headrace.storage.index_interface import (
+    START,
+    IndexDamaged,
+    IndexRebuilding,
+    IndexUnwritable,
+    LogIndex,
+    Position,
+)
 from headrace.storage.index_root import IndexRoot, open_root
 from headrace.storage.index_tables import MemoryTables, Table, Tables
 from headrace.storage.lmdb_tables import LmdbTables
-from headrace.storage.subject_index import SubjectIndexes
+from headrace.storage.subject_indexes import SubjectIndexes
 
-IN_CALL = 25
+IN_READ = 25
+IN_WRITE = 26
 
 
 @pytest.fixture
@@ -115,23 +125,62 @@ def test_a_copy_of_a_running_index_is_not_trusted(path: str, tmp_path: Path) -> 
     tables.close()
 
 
-def test_a_process_that_died_inside_three_times_in_a_row_leaves_no_index(path: str) -> None:
+def test_a_process_that_died_in_a_write_twice_in_a_row_leaves_no_index(path: str) -> None:
     tables = LmdbTables(path)
     put(tables, (b"a", b"1"))
-    for expected in (b"1", b"1", None):
-        tables._marker[IN_CALL] = 1
+    for expected in (b"1", None):
+        tables._marker[IN_WRITE] = 1
         abandon(tables)
         tables = LmdbTables(path)
-        assert tables._marker[IN_CALL] == 0
+        assert tables._marker[IN_WRITE] == 0
         assert got(tables, b"a") == expected
+    tables.close()
+
+
+def test_a_process_that_died_in_a_read_leaves_no_index(path: str) -> None:
+    tables = LmdbTables(path)
+    put(tables, (b"a", b"1"))
+    tables._marker[IN_READ] = 1
+    abandon(tables)
+    tables = LmdbTables(path)
+    assert got(tables, b"a") is None
+    tables.close()
+
+
+@pytest.mark.parametrize("is_clean", [True, False])
+@pytest.mark.parametrize("harm", ["older copy", "stale page", "cut", "gone"])
+def test_a_database_that_someone_else_changed_is_not_trusted(
+    path: str, tmp_path: Path, harm: str, *, is_clean: bool
+) -> None:
+    data = tmp_path / "index" / "data.mdb"
+    tables = LmdbTables(path)
+    put(tables, (b"a", b"1"))
+    older = data.read_bytes()
+    put(tables, (b"a", b"2"))
+    tables.close() if is_clean else abandon(tables)
+    newer = data.read_bytes()
+    time.sleep(0.01)  # the system's clock for files has ticks of some milliseconds
+    match harm:
+        case "older copy":
+            data.write_bytes(older)
+        case "stale page":
+            with data.open("r+b") as file:
+                file.seek(4096)
+                file.write(newer[4096:8192])
+        case "cut":
+            os.truncate(data, len(newer) // 2)
+        case _:
+            data.unlink()
+    tables = LmdbTables(path)
+    assert got(tables, b"a") is None
     tables.close()
 
 
 def test_a_kill_outside_clears_the_strikes(path: str) -> None:
     tables = LmdbTables(path)
     put(tables, (b"a", b"1"))
-    for is_inside in (1, 1, 0, 1, 1):
-        tables._marker[IN_CALL] = is_inside
+    for is_inside in (1, 0, 1, 0):
+        tables._marker[IN_WRITE] = is_inside
         abandon(tables)
         tables = LmdbTables(path)
         assert got(tables, b"a") == b"1"
@@ -174,9 +223,8 @@ def test_a_place_that_cannot_be_written_gives_an_index_in_memory(tmp_path: Path)
     assert isinstance(root.tables, MemoryTables)
 
 
-def test_memory_stays_bounded_by_opening_again(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lmdb_tables, "RESIDENT_MAX", -1 << 40)
-    tables = LmdbTables(path)
+def test_memory_stays_bounded_by_opening_again(path: str) -> None:
+    tables = LmdbTables(path, resident_max=-1 << 40)
     environments = {id(tables._environment)}
     for each in range(100):
         put(tables, (b"%d" % each, b"1"))
@@ -223,16 +271,16 @@ def break_rows(tables: MemoryTables, table: Table) -> None:
 
 def in_memory(monkeypatch: pytest.MonkeyPatch) -> tuple[SubjectIndexes, MemoryTables]:
     tables = MemoryTables()
+    made = iter([tables])
     monkeypatch.setattr(
-        "headrace.storage.subject_index.open_root", lambda _, chance: IndexRoot(tables, chance)
+        "headrace.storage.subject_indexes.open_root",
+        lambda _, chance: IndexRoot(next(made, MemoryTables()), chance),
     )
-    return SubjectIndexes(None, Chance(1), VirtualScheduler()), tables
+    return SubjectIndexes(None, Chance(1), VirtualScheduler(), RealFiles()), tables
 
 
 @pytest.mark.parametrize("table", [Table.SUBJECTS, Table.IDS])
-def test_a_damaged_row_is_noticed_and_a_rebuild_makes_it_good(
-    table: Table, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_damaged_row_is_noticed_and_a_rebuild_begins(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
     indexes, tables = in_memory(monkeypatch)
     index = indexes.open_log(7, START)
     told(index)
@@ -246,15 +294,13 @@ def test_a_damaged_row_is_noticed_and_a_rebuild_makes_it_good(
 
     with pytest.raises(IndexDamaged):
         ask()
-    index.rebuild()
-    assert index.replay_from == START
-    told(index)
-    state, sequence, count = ask()
-    assert (sequence, count) == (4, 2)
-    assert state is not None
+    index.distrust()
+    assert (index.replay_from, index.is_ready) == (START, False)
+    with pytest.raises(IndexRebuilding):
+        ask()
 
 
-def test_a_damaged_log_row_makes_the_index_go_on_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_log_row_makes_the_index_begin_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     indexes, tables = in_memory(monkeypatch)
     index = indexes.open_log(7, START)
     told(index)

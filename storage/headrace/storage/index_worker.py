@@ -1,0 +1,85 @@
+"""Who writes the lookup index: here, in the turns of the loop, or a process of its own (`index_process.py`).
+
+Jobs are carried out one after the other. What became of one is told when the loop looks (`work`), never from within
+`submit`.
+"""
+
+from collections import deque
+from collections.abc import Callable, Generator
+from typing import Final, Protocol
+
+from headrace.core.base.clock import Clock
+from headrace.storage.files import Files
+from headrace.storage.index_interface import IndexDamaged, IndexUnwritable
+from headrace.storage.index_jobs import Executor, Job
+from headrace.storage.index_root import IndexRoot
+from headrace.storage.index_rows import LogRow
+
+OnDone = Callable[[LogRow | None, Exception | None], None]
+"""Hears a log's row, or what went wrong: IndexDamaged, IndexUnwritable, or an OSError of a segment's file."""
+
+FAILURES: Final = (IndexDamaged, IndexUnwritable, OSError)
+
+
+class Indexer(Protocol):
+    """Carries out jobs in order."""
+
+    def submit(self, job: Job, on_done: OnDone) -> None:
+        """Take a job; it is not changed any more."""
+        ...
+
+    def work(self, deadline_ns: int) -> bool:
+        """Get on with it until `deadline_ns`, and tell who waits what is done; whether more is to do *here*."""
+        ...
+
+    def close(self) -> None:
+        """Stop; what was not begun is forgotten, and nobody is told."""
+        ...
+
+
+class InlineIndexer:
+    """Works in the loop's own turns."""
+
+    def __init__(self, root: IndexRoot, files: Files, clock: Clock) -> None:
+        self._root = root
+        self._clock = clock
+        self._executor = Executor(root, files)
+        self._waiting: deque[tuple[Job, OnDone]] = deque()
+        self._running: Generator[None, None, LogRow | None] | None = None
+        self._on_done: OnDone | None = None
+
+    def submit(self, job: Job, on_done: OnDone) -> None:
+        self._waiting.append((job, on_done))
+
+    def work(self, deadline_ns: int) -> bool:
+        while True:
+            if self._running is None and not self._waiting:
+                return self._root.sweep()
+            self._step()
+            if self._clock.monotonic_ns() >= deadline_ns:
+                return True
+
+    def close(self) -> None:
+        if self._running is not None:
+            self._running.close()
+            self._running = None
+        self._waiting.clear()
+
+    def _step(self) -> None:
+        running = self._running
+        if running is None:
+            job, self._on_done = self._waiting.popleft()
+            running = self._running = self._executor.run(job)
+        row: LogRow | None = None
+        failure: Exception | None = None
+        try:
+            next(running)
+        except StopIteration as end:
+            row = end.value
+        except FAILURES as error:
+            failure = error
+        else:
+            return
+        on_done, self._on_done, self._running = self._on_done, None, None
+        assert on_done is not None, "a job that runs has someone who waits for it"
+        on_done(row, failure)

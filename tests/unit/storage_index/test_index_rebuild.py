@@ -1,0 +1,231 @@
+"""A lookup index that is lost or wrong is rebuilt while the log serves, and then says what it said before."""
+
+import random
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from headrace.core.base.chance import Chance
+from headrace.core.base.clock import NS_PER_MS, VirtualScheduler
+from headrace.storage import part_notes, subject_index
+from headrace.storage.bounds import Bounds
+from headrace.storage.faulty_files import FaultyFiles
+from headrace.storage.interface import Effect, Entry, IndexRebuilding, StreamLog, SubjectState
+from headrace.storage.store import FileStore, StoreOptions, open_store
+
+BOUNDS = Bounds(segment_size_first=4096, segment_size_max=8192, checkpoint_count=40, generation_size_min=2000)
+
+
+class Any:
+    literals = None
+
+    def __init__(self, start: bytes = b"") -> None:
+        self.start = start
+
+    def matches(self, subject: bytes) -> bool:
+        return subject.startswith(self.start)
+
+
+class Place:
+    """A store whose log is on a disk in memory, and whose index is in LMDB."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.files = FaultyFiles(1)
+        self.seed = 0
+        self.open()
+
+    def open(self) -> None:
+        self.seed += 1
+        self.scheduler = VirtualScheduler(1 << 40)
+        self.store: FileStore = open_store(
+            self.path,
+            scheduler=self.scheduler,
+            chance=Chance(self.seed),
+            files=self.files,
+            options=StoreOptions(bounds=BOUNDS),
+        )
+
+    @property
+    def log(self) -> StreamLog:
+        return self.store.logs()[0]
+
+    def commit(self) -> None:
+        answers: list[object] = []
+        self.store.after_sync(answers.append)
+        self.store.commit()
+        self.scheduler.settle()
+        assert answers == [None]
+
+    def lose_index(self) -> None:
+        shutil.rmtree(f"{self.path}/index")
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    place = Place(str(tmp_path / "store"))
+    yield place
+    place.store.close()
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rebuild takes many turns, and nobody waits for it."""
+    monkeypatch.setattr(subject_index, "HURRY_NS", 0)
+    monkeypatch.setattr(subject_index, "LEFT_AT_STOP", 3)
+    monkeypatch.setattr(part_notes, "NOTES_MAX", 20)
+
+
+def change(log: StreamLog, random_: random.Random, count: int) -> None:
+    """Append, roll up, evict, delete and purge a little."""
+    for _ in range(count):
+        act = random_.random()
+        head = log.head
+        if act < 0.8 or head.messages < 10:
+            subject = b"s.%d" % random_.randrange(30)
+            effect = Effect()
+            if random_.random() < 0.05:
+                effect = Effect(subject_before=True)
+            elif random_.random() < 0.1:
+                effect = Effect(evicted=(log.next_sequence(random_.randint(1, head.last_sequence + 1)),))
+            message_id = b"id-%d" % head.last_sequence if random_.random() < 0.3 else b""
+            log.append([Entry(subject, b"", b"x" * random_.randrange(60), 1 << 40, message_id, 0, effect)])
+        elif act < 0.97:
+            sequence = log.next_sequence(random_.randint(1, head.last_sequence))
+            log.remove([(sequence, sequence)])
+        else:
+            log.remove([(head.first_sequence, head.first_sequence + random_.randrange(head.messages // 2))])
+
+
+def truth(log: StreamLog) -> tuple[list[SubjectState], dict[bytes, int]]:
+    """Give what the index must say, from the messages alone."""
+    found: dict[bytes, list[int]] = {}
+    head = log.head
+    views = log.scan(
+        1, head.last_sequence, None, messages_max=1 << 20, size_max=1 << 40, steps_max=1 << 20
+    ).views
+    for view in views:
+        found.setdefault(view.subject, []).append(view.sequence)
+    states = [SubjectState(each, len(found[each]), found[each][0], found[each][-1]) for each in sorted(found)]
+    return states, {}
+
+
+def check(log: StreamLog) -> None:
+    states, _ = truth(log)
+    assert log.subjects(None) == states
+    assert log.head.subject_count == len(states)
+    for state in states[::3]:
+        assert log.subject(state.subject) == state
+        middle = (state.first_sequence + state.last_sequence) // 2
+        match = Any(state.subject)
+        views = log.scan(middle, log.head.last_sequence, match, messages_max=9999, size_max=1 << 40).views
+        assert log.count_matching(match, middle) == len(views)
+
+
+def known_ids(log: StreamLog, last: int) -> dict[bytes, int | None]:
+    return {b"id-%d" % each: log.find_message_id(b"id-%d" % each, 0) for each in range(last)}
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_lost_index_is_rebuilt_to_what_it_was(place: Place, seed: int) -> None:
+    random_ = random.Random(seed)
+    log = place.store.create({}, memory=False, created_ns=1)
+    for _ in range(4):
+        change(log, random_, 120)
+        place.commit()
+        before = log.subjects(None), known_ids(log, log.head.last_sequence), log.head
+        if random_.random() < 0.5:
+            place.store.close()
+        else:
+            place.files = place.files.killed()
+            place.store._indexes.close()
+        place.lose_index()
+        place.open()
+        log = place.log
+        assert log.is_index_ready
+        check(log)
+        assert (log.subjects(None), known_ids(log, log.head.last_sequence), log.head) == before
+
+
+@pytest.mark.usefixtures("slow")
+@pytest.mark.parametrize("seed", range(8))
+def test_a_log_that_changes_while_its_index_is_rebuilt_ends_with_the_right_one(
+    place: Place, seed: int
+) -> None:
+    random_ = random.Random(100 + seed)
+    log = place.store.create({}, memory=False, created_ns=1)
+    change(log, random_, 300)
+    place.commit()
+    place.store.close()
+    place.lose_index()
+    place.open()
+    log = place.log
+    told: list[bool] = []
+    assert not log.is_index_ready
+    log.when_index_ready(lambda: told.append(True))
+    with pytest.raises(IndexRebuilding):
+        log.subject(b"s.1")
+    turns = 0
+    while not told:
+        last = log.head.last_sequence
+        for _ in range(random_.randrange(4)):
+            if random_.random() < 0.5:
+                log.append([Entry(b"s.%d" % random_.randrange(40), b"", b"y", 1 << 40)])
+            else:
+                sequence = log.next_sequence(random_.randint(1, last))
+                log.remove([(sequence, sequence)])
+        if random_.random() < 0.02:
+            log.remove([(1, last)])
+        place.commit()
+        place.scheduler.advance(2 * NS_PER_MS)
+        turns += 1
+        assert turns < 2000
+    check(log)
+    place.commit()
+    place.scheduler.advance(1000 * NS_PER_MS)
+    place.store.close()
+    place.open()
+    assert place.log.is_index_ready, "the rebuilt rows are stamped, and trusted by the next start"
+    check(place.log)
+
+
+@pytest.mark.usefixtures("slow")
+def test_a_rebuild_that_was_cut_short_begins_again(place: Place) -> None:
+    random_ = random.Random(5)
+    log = place.store.create({}, memory=False, created_ns=1)
+    change(log, random_, 300)
+    place.commit()
+    place.store.close()
+    place.lose_index()
+    for _ in range(3):
+        place.open()
+        assert not place.log.is_index_ready
+        place.scheduler.advance(NS_PER_MS)
+        place.files = place.files.killed()
+        place.store._indexes.close()
+    place.open()
+    place.scheduler.advance(3000 * NS_PER_MS)
+    assert place.log.is_index_ready
+    check(place.log)
+
+
+@pytest.mark.usefixtures("slow")
+def test_a_stream_serves_by_sequence_while_its_index_is_rebuilt(place: Place) -> None:
+    log = place.store.create({}, memory=False, created_ns=1)
+    log.append([Entry(b"a", b"", b"%d" % each, 1) for each in range(200)])
+    place.commit()
+    place.store.close()
+    place.lose_index()
+    place.open()
+    log = place.log
+    assert not log.is_index_ready
+    view = log.get(77)
+    assert view is not None
+    assert view.payload == b"76"
+    log.append([Entry(b"a", b"", b"more", 1)])
+    assert log.head.messages == 201
+    assert log.count_matching(None, 100) == 102
+    place.commit()
+    assert log.durable_sequence == 201
