@@ -18,6 +18,9 @@ BOUNDS: Final = Bounds(
     checkpoint_count=40,
     checkpoint_size=8192,
     generation_size_min=4096,
+    fold_size_min=16,
+    rewrite_share_max=0.7,
+    rewrite_gain_min=512,
     offsets_size_max=4096,
     cache_size=65536,
 )
