@@ -172,6 +172,9 @@ class Contents:
         size, subject = self._guess(where, sequence)
         self._take_out(where, sequence, size)
         self.newly_lost.append(sequence)
+        for first, last in self.segments.offsets(where.segment).doubtful:
+            if first <= sequence <= last:
+                self.newly_lost.extend(range(first, last + 1))
         if subject and self.tells:
             self.index.note_removed(sequence, subject, change)
         elif self.tells:

@@ -43,11 +43,15 @@ def parse_segment_name(name: str) -> tuple[int, int] | None:
 
 
 class Offsets:
-    """Where the messages of a segment lie: file offsets divided by 8, in order, and the runs of their sequences."""
+    """Where the messages of a segment lie: file offsets divided by 8, in order, and the runs of their sequences.
 
-    __slots__ = ("run_places", "run_sequences", "units")
+    `doubtful`: ranges of sequences of which some were messages that are damaged, others none; nobody knows which.
+    """
+
+    __slots__ = ("doubtful", "run_places", "run_sequences", "units")
 
     def __init__(self) -> None:
+        self.doubtful: list[tuple[int, int]] = []
         self.units = array("I")
         self.run_sequences = array("Q")
         self.run_places = array("I")

@@ -147,6 +147,8 @@ def _with_missing(units: "array[int]", runs: list[_Run], first: int, records: in
         if missing > allowed > 0 and records >= 0:
             # Messages and a skip record went together: so many of the sequences were messages, nobody knows which.
             missing = allowed
+            if is_missing_counted(run.missing):
+                offsets.doubtful.append((run.sequence - run.missing, run.sequence - 1))
         if is_missing_counted(missing) and missing <= allowed:
             allowed -= missing
             offsets.expect(run.sequence - missing)
