@@ -4,7 +4,7 @@ The table is the list of the format's invariants as the checker tests them; docs
 """
 
 from enum import Enum
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 
 class Severity(Enum):
@@ -130,7 +130,7 @@ class Finding(NamedTuple):
         """What to do about it."""
         return KINDS[self.name].advice
 
-    def fields(self) -> dict[str, object]:
+    def fields(self) -> dict[str, Any]:
         """Give it as JSON values."""
         return self._asdict() | {"severity": self.severity.value, "advice": self.advice}
 

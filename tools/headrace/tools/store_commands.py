@@ -1,9 +1,9 @@
 """`headrace store`: look into a store's folder, with its server running, stopped or dead.
 
-Nothing is locked and nothing is written. What a running server has not synced yet is shown only with `--unsettled`.
+Nothing is locked and nothing is written, but for `repair` and `salvage` (`salvage_commands.py`). What a running server
+has not synced yet is shown only with `--unsettled`.
 """
 
-import os
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,14 +17,15 @@ from headrace.storage.check import check_store
 from headrace.storage.findings import Finding, Severity
 from headrace.storage.interface import CorruptRecord, StorageError
 from headrace.storage.reader import Message, StoreReader, StreamReader
-from headrace.storage.store import STREAMS_FOLDER
-from headrace.tools import render
+from headrace.tools import render, salvage_commands
 from headrace.tools.settings import JsonOption
-from headrace.tools.store_path import store_path
+from headrace.tools.store_folder import existing_store
 from headrace.tools.stream_commands import message_json, print_messages
 from headrace.tools.wire import CommandFailed
 
 app = typer.Typer(no_args_is_help=True, help="Look into a store's folder, with or without a server running.")
+
+salvage_commands.register(app)
 
 FolderArgument = Annotated[str, typer.Argument(metavar="DIR", help="The folder given to the server as -sd.")]
 NameArgument = Annotated[str, typer.Argument(metavar="STREAM", help="The stream's name, or ACCOUNT/NAME.")]
@@ -184,7 +185,7 @@ def check(folder: FolderArgument, as_json: JsonOption = False) -> None:
     Ends with status 0 where all is sound, 1 where something is lost, damaged or contradictory, 2 where it cannot tell.
     """
     try:
-        report = check_store(_path(folder))
+        report = check_store(existing_store(folder))
     except (CommandFailed, StorageError, OSError) as error:
         typer.echo(f"headrace: {error}", err=True)
         raise typer.Exit(CANNOT_CHECK) from error
@@ -223,18 +224,8 @@ def _tell_finding(finding: Finding) -> None:
         typer.echo(f"  {finding.advice}")
 
 
-def _path(folder: str) -> str:
-    """Find the store in a folder: the one that the server was given, the store itself, or a copy of it."""
-    if os.path.isdir(os.path.join(folder, STREAMS_FOLDER)):
-        return os.path.abspath(folder)
-    path = store_path(folder)
-    if not os.path.isdir(path):
-        raise CommandFailed(f"{folder} holds no store: there is no folder {path}")
-    return path
-
-
 def _reader(folder: str) -> StoreReader:
-    return StoreReader(_path(folder))
+    return StoreReader(existing_store(folder))
 
 
 @contextmanager
