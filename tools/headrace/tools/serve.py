@@ -181,9 +181,12 @@ async def _run(program: str, options: ServerOptions, log: logging.Logger, digest
             write_pid_file(options.pid_file, os.getpid())
         await server.start()
         if ports_file is not None:
-            ports_file.write(
-                {"nats": [server.url], "monitoring": [server.monitor_url] if server.monitor_url else []}
-            )
+            urls = {
+                "nats": server.url,
+                "monitoring": server.monitor_url,
+                "websocket": server.websocket_url,
+            }
+            ports_file.write({kind: [url] for kind, url in urls.items() if url})
     except (StartError, OSError) as error:
         log.log(FATAL, "%s", error)
         if options.log_file:

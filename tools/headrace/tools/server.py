@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from headrace.core.monitoring.http import HttpConnection
     from headrace.core.monitoring.monitor import Monitor
     from headrace.core.transport.tls import TlsFront
+    from headrace.tools.websocket_listener import WebSocketListener
 
 MONITOR_HOST: Final = "127.0.0.1"
 """Monitoring shows names and subjects to whoever asks, so it stays on this machine unless told otherwise."""
@@ -82,6 +83,7 @@ class Server:
         self._stopping: asyncio.Task[None] | None = None
         self._stopped = asyncio.Event()
         self._tls: TlsFront | None = None
+        self._websocket: WebSocketListener | None = None
 
     # how it is now
 
@@ -104,6 +106,13 @@ class Server:
         return f"{scheme}://{format_address(_reachable(self.options.host), self.port)}"
 
     @property
+    def websocket_url(self) -> str:
+        """Where WebSocket clients on this machine connect; "" without."""
+        if self._websocket is None:
+            return ""
+        return f"{self._websocket.scheme}://{format_address(_reachable(self._websocket.host), self._websocket.port)}"
+
+    @property
     def monitor_url(self) -> str:
         """Where monitoring is; "" without."""
         if self._monitoring is None:
@@ -122,6 +131,8 @@ class Server:
         self._composition = compose(
             self.options, scheduler=scheduler, chance=self._chance, log=self.log, is_threaded=True
         )
+        if self._composition.system is not None:
+            self._composition.system.config_digest = self._config_digest
         store = self._composition.file_store
         if store is not None:
             asyncio.get_running_loop().add_reader(store.ready_handle, store.on_ready)
@@ -168,6 +179,10 @@ class Server:
             from headrace.tools.trace import traced  # noqa: PLC0415  (only where it is asked for)
 
             accept = traced(accept, self.log)
+        if options.websocket is not None:
+            from headrace.tools.websocket_listener import listen_for_websockets  # noqa: PLC0415  (only where asked for)
+
+            self._websocket = await listen_for_websockets(options.websocket, accept, broker)
         if self._tls is not None:
             from headrace.core.transport.tls import secured  # noqa: PLC0415  (only where it is asked for)
 
@@ -177,7 +192,7 @@ class Server:
         except OSError as error:
             address = format_address(options.host, options.port)
             raise StartError(
-                f'Error listening on port: {address}, "{_reason(error)}"; choose another with --port or --addr'
+                f'Error listening on port: {address}, "{reason_of(error)}"; choose another with --port or --addr'
             ) from error
         broker.set_listening(*_advertised(options, self._clients.port))
         if self._monitoring is not None:
@@ -217,7 +232,7 @@ class Server:
         except OSError as error:
             raise StartError(
                 f"Can't start monitoring: can't listen to the monitor port: {format_address(host, port)}: "
-                f"{_reason(error)}; choose another with --http_port or --http_host"
+                f"{reason_of(error)}; choose another with --http_port or --http_host"
             ) from error
         port = int(server.sockets[0].getsockname()[1])
         monitor.http_host, monitor.http_port = host, port
@@ -232,6 +247,8 @@ class Server:
         """
         if self._tls is not None and options.tls is not None:
             self._tls.reload(options.tls, allow_non_tls=options.allow_non_tls)
+        if self._websocket is not None and options.websocket is not None:
+            self._websocket.reload_certificates(options.websocket)
 
     # end
 
@@ -243,6 +260,8 @@ class Server:
 
     async def _run_lame_duck(self, clients: TcpListener) -> None:
         await clients.close()
+        if self._websocket is not None:
+            await self._websocket.close()
         LameDuck(self.composition.broker, self.request_stop).start()
 
     def request_stop(self) -> None:
@@ -264,6 +283,8 @@ class Server:
             if self._clients is not None:
                 self.log.info("Initiating Shutdown...")
                 await self._clients.close()
+            if self._websocket is not None:
+                await self._websocket.close()
             if self._monitoring is not None:
                 self._monitoring.close()
             if self._composition is not None:
@@ -321,7 +342,7 @@ def _reachable(host: str) -> str:
     return "127.0.0.1" if host in _EVERYWHERE else host
 
 
-def _reason(error: OSError) -> str:
+def reason_of(error: OSError) -> str:
     """Say in a few words why one cannot listen."""
     if isinstance(error, socket.gaierror):
         return "no such host"
