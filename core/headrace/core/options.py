@@ -108,6 +108,10 @@ class JetStreamOptions:
     max_ack_pending: int = -1
     scrub_rate: int = 1024 * 1024
     """Ours: bytes a second of what is stored that are read again to find damage, 2.5 TB in a month; 0: none."""
+    rewrite_rate: int = 16 * 1024 * 1024
+    """Ours: bytes a second that copying mostly deleted segments may read and write."""
+    disk_reserve: int = 16 * 1024 * 1024
+    """Ours: bytes that are kept for deletes and acks on a full disk; 0: none."""
 
 
 @dataclass(frozen=True, slots=True)

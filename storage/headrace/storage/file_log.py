@@ -58,6 +58,7 @@ from headrace.storage.record import (
     pack_ranges,
 )
 from headrace.storage.registers import apply_change, copy_register
+from headrace.storage.room import Room
 from headrace.storage.segment import Segment
 from headrace.storage.segment_writer import SegmentWriter
 from headrace.storage.state import DamagedPlace, Operation
@@ -98,6 +99,7 @@ class FileLog:
         writer: SegmentWriter,
         bounds: Bounds,
         state: StateLog,
+        room: Room,
         damage: list[DamagedPlace],
         known_ids: Sequence[tuple[bytes, int, int]] = (),
     ) -> None:
@@ -132,6 +134,7 @@ class FileLog:
             contents=contents,
             writer=writer,
             state=state,
+            room=room,
             bounds=bounds,
             known_ids=known_ids,
             ask=self._ask_for_commit,

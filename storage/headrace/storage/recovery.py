@@ -29,6 +29,7 @@ from headrace.storage.framing import (
     fresh_salt,
 )
 from headrace.storage.index_interface import IndexStore, Position
+from headrace.storage.room import Room
 from headrace.storage.segment import COMPANIONS, Segment
 from headrace.storage.segment_writer import SegmentWriter
 from headrace.storage.segments import Segments
@@ -69,6 +70,7 @@ class Shared:
     offsets: OffsetsCache
     indexes: IndexStore
     bounds: Bounds
+    room: Room
 
 
 def recover(shared: Shared, folder: str, stream_id: int) -> FileLog:
@@ -94,6 +96,7 @@ def recover(shared: Shared, folder: str, stream_id: int) -> FileLog:
         segments=segments,
         batch=survey.batch,
         bounds=shared.bounds,
+        room=shared.room,
     )
     if is_clean and segments.all:
         writer.continue_in(segments.all[-1])
@@ -116,6 +119,7 @@ def recover(shared: Shared, folder: str, stream_id: int) -> FileLog:
         writer=writer,
         bounds=shared.bounds,
         state=state_log,
+        room=shared.room,
         damage=state.damage,
         known_ids=state.ids,
     )
@@ -234,6 +238,7 @@ def _continued(
             shared.files,
             generation,
             bounds=shared.bounds,
+            room=shared.room,
             snapshot_size=generation.used // 2,
             change=state.change,
         )
@@ -253,7 +258,12 @@ def _continued(
     shared.files.close(generation.handle)
     written = write_generation(shared.files, folder, header, records, change=state.change)
     return StateLog(
-        shared.files, written, bounds=shared.bounds, snapshot_size=written.used, change=state.change
+        shared.files,
+        written,
+        bounds=shared.bounds,
+        room=shared.room,
+        snapshot_size=written.used,
+        change=state.change,
     )
 
 

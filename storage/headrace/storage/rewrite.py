@@ -296,8 +296,9 @@ class _Copy:
         segment = Segment(first=sources[0].first, salt=plan.salt, path=self._path, capacity=self._written)
         segment.last = last
         segment.records = len(self._offsets)
-        segment.first_time_ns = sources[0].first_time_ns
-        segment.last_time_ns = sources[-1].last_time_ns
+        # A segment without a message, only skips, has no times.
+        segment.first_time_ns = next((each.first_time_ns for each in sources if each.first_time_ns), 0)
+        segment.last_time_ns = max(each.last_time_ns for each in sources)
         segment.id_time_ns = max(source.id_time_ns for source in sources)
         segment.used = segment.written = self._written
         return segment

@@ -9,7 +9,6 @@ A full disk is met here, when room is made, and nothing has changed then.
 """
 
 import contextlib
-import errno
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -20,6 +19,7 @@ from headrace.storage.files import Files
 from headrace.storage.framing import FILE_HEADER_SIZE, FileHeader, FileKind, encode_file_header, fresh_salt
 from headrace.storage.interface import DiskFull, StorageError
 from headrace.storage.record import Mark, RecordType, encode_mark
+from headrace.storage.room import Room, is_full
 from headrace.storage.segment import RESERVED_SIZE, Segment, segment_name
 from headrace.storage.segments import Segments, Tail
 from headrace.storage.sidecar import encode_sidecar, sidecar_path, write_sidecar
@@ -56,8 +56,10 @@ class SegmentWriter:
         segments: Segments,
         batch: int,
         bounds: Bounds,
+        room: Room,
     ) -> None:
         self._files = files
+        self._room = room
         self._chance = chance
         self._clock = clock
         self._errands = errands
@@ -169,6 +171,7 @@ class SegmentWriter:
             segment is None
             or self._spare is not None
             or self._is_preparing
+            or self._room.is_short
             or segment.room * 2 > segment.capacity
         ):
             return
@@ -206,6 +209,10 @@ class SegmentWriter:
             if current is None
             else min(2 * current.capacity, bounds.segment_size_max)
         )
+        return self._capacity(planned, size)
+
+    @staticmethod
+    def _capacity(planned: int, size: int) -> int:
         needed = FILE_HEADER_SIZE + size + RESERVED_SIZE
         return max(planned, (needed + _PAGE - 1) & ~(_PAGE - 1))
 
@@ -215,7 +222,7 @@ class SegmentWriter:
             self._discard(prepared)
             prepared = None
         if prepared is None:
-            prepared = self._make_file_now(self._next_capacity(size))
+            prepared = self._make_file_now(size)
         if self.current is not None:
             self._seal(self.current)
         path = f"{self._folder}/{segment_name(sequence, prepared.salt)}"
@@ -227,13 +234,23 @@ class SegmentWriter:
         self._segments.begin(segment)
         return segment
 
-    def _make_file_now(self, capacity: int) -> PreparedFile:
-        try:
-            return self._make_file(capacity, fresh_salt(self._chance), sync=False)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise DiskFull(f"no room for a segment of {capacity} bytes in {self._folder}") from error
-            raise StorageError(f"{self._folder}: a segment cannot be made: {error.strerror}") from error
+    def _make_file_now(self, size: int) -> PreparedFile:
+        """Make a segment's file for records of `size` bytes: as large as planned, or as small as they allow."""
+        planned, least = self._next_capacity(size), self._capacity(self._bounds.segment_size_first, size)
+        self._room.admit(least)
+        for capacity in (planned, least):
+            try:
+                prepared = self._make_file(capacity, fresh_salt(self._chance), sync=False)
+            except OSError as error:
+                if not is_full(error):
+                    raise StorageError(
+                        f"{self._folder}: a segment cannot be made: {error.strerror}"
+                    ) from error
+            else:
+                self._room.admitted()
+                return prepared
+        self._room.refused()
+        raise DiskFull(f"no room for a segment of {least} bytes in {self._folder}")
 
     def _make_file(self, capacity: int, salt: int, *, sync: bool) -> PreparedFile:
         path = f"{self._folder}/{salt:016x}.new"

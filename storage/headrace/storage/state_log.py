@@ -8,7 +8,6 @@ A generation is a snapshot, a completion record, then changes. `load_state` find
 back on the one before for a snapshot that is damaged.
 """
 
-import errno
 import os
 from collections.abc import Sequence
 from typing import Final, NamedTuple
@@ -37,6 +36,7 @@ from headrace.storage.record import (
     pack_value,
     parse_operations,
 )
+from headrace.storage.room import Room, is_full
 from headrace.storage.state import DamagedPlace, Operation, State
 
 STATE_SIZE_MIN: Final = 16 * 1024
@@ -94,9 +94,17 @@ class StateLog:
     """The generation that is written to, and the operations that wait."""
 
     def __init__(
-        self, files: Files, generation: Generation, *, bounds: Bounds, snapshot_size: int, change: int
+        self,
+        files: Files,
+        generation: Generation,
+        *,
+        bounds: Bounds,
+        room: Room,
+        snapshot_size: int,
+        change: int,
     ) -> None:
         self._files = files
+        self._room = room
         self.generation = generation
         self.change = change
         self.wants_sync = False
@@ -197,12 +205,19 @@ class StateLog:
             return
         growth = max(min(self._allocated, STATE_GROWTH_MAX), needed - self._allocated)
         growth = (growth + 4095) & ~4095
-        try:
-            self._files.preallocate(self.generation.handle, self._allocated, growth)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise DiskFull(f"no room for {growth} bytes in {self.generation.path}") from error
-            raise StorageError(f"{self.generation.path}: {error.strerror}") from error
+        least = (needed - self._allocated + 4095) & ~4095
+        while True:
+            try:
+                self._files.preallocate(self.generation.handle, self._allocated, growth)
+            except OSError as error:
+                if not is_full(error):
+                    raise StorageError(f"{self.generation.path}: {error.strerror}") from error
+                if growth > least:
+                    growth = least
+                elif not self._room.release():
+                    raise DiskFull(f"no room for {growth} bytes in {self.generation.path}") from error
+            else:
+                break
         self._allocated += growth
 
 

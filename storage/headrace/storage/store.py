@@ -29,6 +29,7 @@ from headrace.storage.index_interface import IndexStore, Position
 from headrace.storage.interface import DiskFull, StorageError, StoreLocked, StoreUnusable, StreamLog
 from headrace.storage.memory_log import MemoryLog
 from headrace.storage.recovery import Shared, recover
+from headrace.storage.room import Room
 from headrace.storage.scrub import Scrub, ScrubState
 from headrace.storage.segment_writer import SegmentWriter
 from headrace.storage.segments import Segments
@@ -62,6 +63,10 @@ class StoreOptions:
     is_index_in_memory: bool = False
     scrub_rate: int = 0
     """Bytes a second of sealed segments that are read again in the background; 0: none."""
+    reserve_size: int = 0
+    """Bytes kept free for deletes, acks and state logs when the disk is full (`room.py`)."""
+    rewrite_rate: int = 0
+    """Bytes a second that copying sparse segments may read and write; 0: what the bounds say."""
     bounds: Bounds = DEFAULT_BOUNDS
 
 
@@ -143,7 +148,9 @@ class FileStore:
         self._wake = Wake() if options.is_threaded else None
         self._errands = Errands(scheduler, self._wake)
         self._chore_errands = Errands(scheduler, self._wake)
-        self._chores = Chores(scheduler, self._chore_errands, rate=options.bounds.rewrite_rate)
+        self._chores = Chores(
+            scheduler, self._chore_errands, rate=options.rewrite_rate or options.bounds.rewrite_rate
+        )
         self._commit = GroupCommit(
             scheduler=scheduler,
             errands=self._errands,
@@ -159,6 +166,7 @@ class FileStore:
         self._indexes: IndexStore = SubjectIndexes(
             None if options.is_index_in_memory else f"{path}/{INDEX_FOLDER}", chance, scheduler, files
         )
+        self._room = Room(files, path, scheduler, reserve_size=options.reserve_size)
         self._shared = Shared(
             files=files,
             clock=scheduler,
@@ -170,6 +178,7 @@ class FileStore:
             offsets=OffsetsCache(options.bounds.offsets_size_max),
             indexes=self._indexes,
             bounds=options.bounds,
+            room=self._room,
         )
         self._logs: dict[int, FileLog] = {}
         self._memory_logs: dict[int, MemoryLog] = {}
@@ -331,6 +340,7 @@ class FileStore:
             segments=segments,
             batch=0,
             bounds=shared.bounds,
+            room=shared.room,
         )
         log = self._logs[stream_id] = FileLog(
             files=files,
@@ -348,7 +358,15 @@ class FileStore:
             contents=Contents(segments, index, first=first),
             writer=writer,
             bounds=shared.bounds,
-            state=StateLog(files, generation, bounds=shared.bounds, snapshot_size=generation.used, change=0),
+            state=StateLog(
+                files,
+                generation,
+                bounds=shared.bounds,
+                room=shared.room,
+                snapshot_size=generation.used,
+                change=0,
+            ),
+            room=shared.room,
             damage=[],
         )
         log.on_finding(partial(self._on_finding, log))

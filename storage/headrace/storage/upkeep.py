@@ -41,6 +41,7 @@ from headrace.storage.rewrite import (
     needed_size,
     rewrite,
 )
+from headrace.storage.room import Room, is_full
 from headrace.storage.segment import COMPANIONS, Segment
 from headrace.storage.segment_writer import SegmentWriter
 from headrace.storage.snapshot import IDS_MAX, RANGE_SIZE, Capture, capture
@@ -105,6 +106,7 @@ class Upkeep:
         contents: Contents,
         writer: SegmentWriter,
         state: StateLog,
+        room: Room,
         bounds: Bounds,
         known_ids: Sequence[KnownId],
         ask: Callable[[], None],
@@ -120,6 +122,7 @@ class Upkeep:
         self._contents = contents
         self._writer = writer
         self._state = state
+        self._room = room
         self._bounds = bounds
         self._ask = ask
         self._fence = fence
@@ -212,7 +215,11 @@ class Upkeep:
     def write_checkpoint(self) -> bool:
         """Put the captured checkpoint into the state log, if the index has got there; tell whether it was."""
         captured = self._captured
-        if captured is None or not captured.is_safe or not self._has_index_passed(captured.capture):
+        if captured is None or not captured.is_safe:
+            return False
+        # On a full disk the index may be what cannot be written; without it a start builds it anew.
+        gives_back = self._room.is_short and bool(captured.capture.dead or captured.replaced)
+        if not gives_back and not self._has_index_passed(captured.capture):
             return False
         operations = list(captured.capture.operations)
         dead, knowing = self._dead_segments(captured)
@@ -245,7 +252,7 @@ class Upkeep:
     def generation_errand(self, facts: Facts) -> Errand | None:
         """Give what makes the next generation count, where it is ready; begin one where it is due. At a boundary."""
         if not self._compaction.is_idle:
-            return self._compaction.errand(is_urgent=False)
+            return self._compaction.errand(is_urgent=self._room.is_short)
         if self._state.wants_generation and self._captured is None and not self._is_folding:
             self._has_folded = False
             self._compaction.begin(facts, ids=list(self.known_ids), batch=self._writer.batch)
@@ -253,6 +260,8 @@ class Upkeep:
 
     def on_followed(self, error: OSError | None) -> str:
         """The next generation is on disk, or could not be written; give why the log must be fenced, or nothing."""
+        if error is not None and is_full(error):
+            self._room.release()
         reason = self._compaction.on_followed(error)
         old = f"{self._folder}/{state_name(self._state.generation.number - 2)}"
         if error is None and not reason:
@@ -269,6 +278,8 @@ class Upkeep:
         if self._is_wanted or self._rewritten is not None:
             return True
         if self._state.wants_generation and not self._has_folded and self._foldable():
+            return True
+        if self._room.is_short and self._removed_count and self._has_waste():
             return True
         changed = self._contents.last - self._captured_last + self._removed_count
         if not changed:
@@ -455,6 +466,9 @@ class Upkeep:
             self._busy.difference_update(sources)
             if error is None:
                 self._unfit.update(sources)
+            elif is_full(error):
+                # It is tried again with the next checkpoint, in the room that this leaves.
+                self._room.release()
             return
         self._rewritten = rewritten
         self._ask()

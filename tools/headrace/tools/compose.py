@@ -163,6 +163,8 @@ def _opened_store(
         sync_interval_ns=options.sync_interval_ns,
         is_threaded=is_threaded,
         scrub_rate=options.scrub_rate,
+        rewrite_rate=options.rewrite_rate,
+        reserve_size=options.disk_reserve,
     )
     path = store_path(options.store_dir or default_store_dir())
     try:

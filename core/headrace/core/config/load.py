@@ -361,6 +361,8 @@ class _Translation:
             "domain": block.domain,
             "strict": block.strict,
             "scrub_rate": block.scrub_rate,
+            "rewrite_rate": block.rewrite_rate,
+            "disk_reserve": block.disk_reserve,
             "max_ack_pending": block.limits.max_ack_pending,
         }
         if isinstance(block.sync_interval, int):

@@ -127,6 +127,8 @@ class JetStream(Block):
     strict: bool | None = None
     sync_interval: Literal["always"] | QuotedDuration | None = None
     scrub_rate: Annotated[StorageSize, Field(ge=0)] | None = None
+    rewrite_rate: Annotated[StorageSize, Field(gt=0)] | None = None
+    disk_reserve: Annotated[StorageSize, Field(ge=0)] | None = None
     limits: JetStreamLimits = JetStreamLimits()
 
 
