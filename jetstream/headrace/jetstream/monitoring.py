@@ -104,7 +104,7 @@ def _stream_detail(stream: Stream, *, with_consumers: bool, with_config: bool) -
         "name": stream.name,
         "created": encode_time(stream.created_ns),
         "cluster": {"leader": stream.context.server_name},
-        "state": stream_state(stream),
+        "state": stream_state(stream, with_subjects=stream.log.is_index_ready),
     }
     if with_config:
         detail["config"] = stream.config.fields()

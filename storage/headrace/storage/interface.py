@@ -42,10 +42,14 @@ class DiskFull(StorageError):
 
 
 class IndexRebuilding(StorageError):
-    """The lookup index is being rebuilt: which messages a subject has is not known yet. Passes by itself."""
+    """The lookup index is being rebuilt: which messages a subject has is not known yet. Passes by itself.
 
-    def __init__(self) -> None:
+    `when_ready` calls back when it has passed.
+    """
+
+    def __init__(self, when_ready: Callable[[Callable[[], None]], None]) -> None:
         super().__init__("lookup index is being rebuilt")
+        self.when_ready = when_ready
 
 
 class CorruptRecord(StorageError):

@@ -535,7 +535,7 @@ class SubjectIndex:
 
     def _make_sure(self) -> None:
         if self._rebuild is not None:
-            raise IndexRebuilding
+            raise IndexRebuilding(self.when_ready)
 
     def _current(self, transaction: Transaction) -> LogRow:
         """Give the log's row as this transaction sees it: while a layer is written, it moves."""

@@ -13,8 +13,10 @@ Source: the JetStream API reference, section 1.
 
 import traceback
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, Final
 
+from headrace.core.base.clock import NS_PER_S
 from headrace.core.base.message import Batch, Message
 from headrace.core.bus import Caller
 from headrace.core.subject import matches, tokens
@@ -26,7 +28,10 @@ from headrace.jetstream.errors import ApiError
 from headrace.jetstream.levels import is_served
 from headrace.jetstream.models.times import encode_time
 from headrace.jetstream.models.wire import encode_json
-from headrace.storage.interface import DiskFull, StorageError
+from headrace.storage.interface import DiskFull, IndexRebuilding, StorageError
+
+LOOKUP_WAIT_NS: Final = 4 * NS_PER_S
+"""How long a request waits for an index that is rebuilt. Most clients give up after five seconds."""
 
 WAITING_MAX: Final = 10_000
 """Answers of one account that may wait for a sync; requests beyond are dropped, and an advisory says how many."""
@@ -90,7 +95,21 @@ class AccountApi:
             self._drop()
             return
         caller = self._context.bus.caller(message.connection_id) if message.connection_id else None
-        fields, error = self._outcome(endpoint, message, prefix, caller)
+        deadline_ns = self._context.scheduler.monotonic_ns() + LOOKUP_WAIT_NS
+        self._do(endpoint, message, prefix, caller, deadline_ns)
+
+    def _do(
+        self, endpoint: Endpoint, message: Message, prefix: bytes, caller: Caller | None, deadline_ns: int
+    ) -> None:
+        try:
+            fields, error = self._outcome(endpoint, message, prefix, caller)
+        except IndexRebuilding as rebuilding:
+            if self._context.scheduler.monotonic_ns() < deadline_ns:
+                self._park(
+                    rebuilding, partial(self._do, endpoint, message, prefix, caller, deadline_ns), deadline_ns
+                )
+                return
+            fields, error = None, ApiError(error_table.STREAM_GENERAL, err=rebuilding)
         if fields is None and error is None:
             return
         self._waiting += 1
@@ -104,10 +123,27 @@ class AccountApi:
 
         self._context.store.after_sync(send)
 
+    def _park(self, rebuilding: IndexRebuilding, again: Callable[[], None], deadline_ns: int) -> None:
+        """Do a request again when the log's index is ready, or, to refuse it, when that takes too long."""
+        self._waiting += 1
+        is_waiting = True
+
+        def go_on() -> None:
+            nonlocal is_waiting
+            if is_waiting:
+                is_waiting = False
+                timer.cancel()
+                self._waiting -= 1
+                again()
+                self._context.store.commit()
+
+        timer = self._context.scheduler.call_at(deadline_ns, go_on)
+        rebuilding.when_ready(go_on)
+
     def _outcome(
         self, endpoint: Endpoint, message: Message, prefix: bytes, caller: Caller | None
     ) -> tuple[dict[str, Any] | None, ApiError | None]:
-        """Do what is asked; give the answer's fields, or why not, or neither for silence."""
+        """Do what is asked; give the answer's fields, or why not, or neither for silence. Raises IndexRebuilding."""
         try:
             if not is_served(message.headers):
                 raise ApiError(error_table.REQUIRED_API_LEVEL)
@@ -129,6 +165,8 @@ class AccountApi:
             return endpoint.handler(request), None
         except ApiError as error:
             return None, error
+        except IndexRebuilding:
+            raise
         except DiskFull:
             return None, ApiError(error_table.INSUFFICIENT_RESOURCES)
         except StorageError as error:

@@ -35,7 +35,7 @@ from headrace.jetstream.models.consumer_config import ConsumerConfig
 from headrace.jetstream.models.times import encode_time
 from headrace.jetstream.streams.attached import CloseReason
 from headrace.jetstream.streams.stream import Stream
-from headrace.storage.interface import CorruptRecord, StorageError
+from headrace.storage.interface import CorruptRecord, IndexRebuilding, StorageError
 
 RUN_MAX: Final = 512
 """Messages read and offered at once."""
@@ -84,6 +84,7 @@ class Consumer:
         self._await_room = await_room
         self._expire = expire
         self._is_closed = False
+        self._is_awaiting_index = False
         self._stored = StoredState(
             self.context,
             stream.log,
@@ -170,7 +171,9 @@ class Consumer:
         """
         log, match, last = self.stream.log, self._position.match, self._state.delivered_stream
         start = log.head.first_sequence
-        kept = log.count_matching(match, start) - log.count_matching(match, last + 1)
+        kept = last  # no more than that; how many there are is not known while the index is rebuilt
+        if match is None or log.is_index_ready:
+            kept = log.count_matching(match, start) - log.count_matching(match, last + 1)
         settled: list[tuple[int, int]] = []
         while kept > len(self._state.pending) + len(self._state.exhausted) + len(settled) and start <= last:
             scan = log.scan(start, last, match, messages_max=RUN_MAX, size_max=READ_SIZE_MAX)
@@ -236,7 +239,11 @@ class Consumer:
         self._arm()
 
     def available(self) -> int:
-        return self._position.num_pending() + self._state.queue_length
+        """Give how many messages could be delivered; at least one where that is not known yet."""
+        try:
+            return self._position.num_pending() + self._state.queue_length
+        except IndexRebuilding:
+            return 1
 
     def heartbeat(self, stalled: bytes = b"") -> bytes:
         return status.idle_heartbeat(
@@ -247,7 +254,7 @@ class Consumer:
 
     def pump(self, budget: int) -> bool:
         """Deliver at most `budget` messages; tell whether more is waiting."""
-        if self._is_closed or self._paused_until_ns:
+        if self._is_closed or self._paused_until_ns or self._awaits_index():
             return False
         now_ns = self.now_ns()
         before = self._state.delivered_consumer
@@ -271,6 +278,21 @@ class Consumer:
         else:
             self._arm()
         return result in {_Result.SENT, _Result.SEARCHING}
+
+    def _awaits_index(self) -> bool:
+        """Tell whether messages have to wait for the log's index, which alone counts what a filter leaves to come."""
+        log = self.stream.log
+        if self._position.match is None or log.is_index_ready:
+            return False
+        if not self._is_awaiting_index:
+            self._is_awaiting_index = True
+            log.when_index_ready(self._on_index_ready)
+        return True
+
+    def _on_index_ready(self) -> None:
+        self._is_awaiting_index = False
+        self.wake()
+        self.context.bus.request_turn()
 
     def _step(self, wanted: int, now_ns: int) -> _Result:
         """Offer what is due again, or else what is new."""

@@ -24,6 +24,7 @@ from headrace.storage.interface import StreamLog
 READ_SIZE_MAX: Final = 1024 * 1024
 """Bytes read at once; a connection that takes no more than twice this has no room."""
 
+READ_MESSAGES_MAX: Final = 4096
 COUNT_BY_READING_MAX: Final = 256
 """A tail of no more messages is counted by reading it; the log's own count goes by subject."""
 
@@ -83,6 +84,8 @@ def remaining_last_per_subject(
     A subject may have newer messages by now; its entry is the newest one that the list could know.
     """
     found: list[int] = []
+    if not log.is_index_ready:
+        return sorted(each for each in _last_by_reading(log, match, listed_to).values() if each > above)
     for state in log.subjects(match):
         sequence = state.last_sequence
         if sequence > listed_to:
@@ -91,6 +94,17 @@ def remaining_last_per_subject(
         if sequence > above:
             found.append(sequence)
     return sorted(found)
+
+
+def _last_by_reading(log: StreamLog, match: SubjectFilter | None, last: int) -> dict[bytes, int]:
+    """Find each subject's newest sequence up to `last` without the log's index."""
+    newest: dict[bytes, int] = {}
+    start = log.head.first_sequence
+    while start <= last:
+        scan = log.scan(start, last, match, messages_max=READ_MESSAGES_MAX, size_max=READ_SIZE_MAX)
+        newest.update((view.subject, view.sequence) for view in scan.views)
+        start = scan.next_sequence
+    return newest
 
 
 class Position:

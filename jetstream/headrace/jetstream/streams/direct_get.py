@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
 from headrace.core import headers
+from headrace.core.base.clock import NS_PER_S
 from headrace.core.base.message import Batch, Message, View
 from headrace.jetstream.filters import SubjectFilter
 from headrace.jetstream.levels import is_served
@@ -28,7 +29,7 @@ from headrace.jetstream.streams.lookup import (
     view_size,
     walk,
 )
-from headrace.storage.interface import StorageError
+from headrace.storage.interface import IndexRebuilding, StorageError
 
 if TYPE_CHECKING:
     from headrace.jetstream.streams.stream import Stream
@@ -43,6 +44,10 @@ BATCH_MESSAGES_MAX: Final = 10_000
 
 WAITING_SIZE_MAX: Final = 2 * BATCH_SIZE_MAX
 """Bytes of answers that may wait for a sync."""
+
+PARKED_MAX: Final = 4096
+PARKED_WAIT_NS: Final = 10 * NS_PER_S
+"""How many requests wait while the log's index is rebuilt, and until when somebody may still want the answer."""
 
 _Line = tuple[int, bytes]
 
@@ -71,6 +76,7 @@ class DirectGet:
         self._log = stream.log
         self._name = stream.name.encode()
         self._waiting_size = 0
+        self._parked: list[tuple[int, Message]] = []
 
     def on_messages(self, batch: Batch) -> None:
         """Answer each request, now or when what it saw is durable."""
@@ -81,6 +87,11 @@ class DirectGet:
     def _answer(self, message: Message) -> None:
         try:
             replies = self._replies(message)
+        except IndexRebuilding as rebuilding:
+            if len(self._parked) < PARKED_MAX:
+                self._park(message, rebuilding)
+                return
+            replies = [(headers.encode((), *_TOO_MANY_REQUESTS), b"")]
         except _Status as status:
             replies = [(headers.encode((), *status.line), b"")]
         except StorageError:
@@ -100,6 +111,20 @@ class DirectGet:
             stream.context.bus.request_turn()
 
         stream.when_durable(send)
+
+    def _park(self, message: Message, rebuilding: IndexRebuilding) -> None:
+        """Answer when the log's index is ready; a request is forgotten when its sender has given up."""
+        scheduler = self._stream.context.scheduler
+        if not self._parked:
+            rebuilding.when_ready(self._on_index_ready)
+        self._parked.append((scheduler.monotonic_ns() + PARKED_WAIT_NS, message))
+
+    def _on_index_ready(self) -> None:
+        parked, self._parked = self._parked, []
+        now_ns = self._stream.context.scheduler.monotonic_ns()
+        for deadline_ns, message in parked:
+            if now_ns < deadline_ns:
+                self._answer(message)
 
     def _replies(self, message: Message) -> list[_Reply]:
         if message.headers and not is_served(message.headers):

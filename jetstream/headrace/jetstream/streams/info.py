@@ -15,8 +15,10 @@ DETAILS_MAX: Final = 1_000_000
 """The most single sequences (deleted or lost) that one answer lists."""
 
 
-def stream_state(stream: "Stream", *, with_deleted: bool = False) -> dict[str, Any]:
-    """Give `state`."""
+def stream_state(
+    stream: "Stream", *, with_deleted: bool = False, with_subjects: bool = True
+) -> dict[str, Any]:
+    """Give `state`. Raises IndexRebuilding where it is asked for `with_subjects`."""
     head = stream.log.head
     state: dict[str, Any] = {
         "messages": head.messages,
@@ -26,7 +28,7 @@ def stream_state(stream: "Stream", *, with_deleted: bool = False) -> dict[str, A
         "last_seq": head.last_sequence,
         "last_ts": encode_time(head.last_time_ns),
     }
-    if head.subject_count:
+    if with_subjects and head.subject_count:
         state["num_subjects"] = head.subject_count
     if head.deleted_count:
         state["num_deleted"] = head.deleted_count

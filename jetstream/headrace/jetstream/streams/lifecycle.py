@@ -19,7 +19,7 @@ from headrace.jetstream.models.stream_config import StreamConfig
 from headrace.jetstream.streams import rules
 from headrace.jetstream.streams.attached import CloseReason
 from headrace.jetstream.streams.stream import Stream, stored_config, subject_heads
-from headrace.storage.interface import DiskFull, StorageError
+from headrace.storage.interface import DiskFull, IndexRebuilding, StorageError
 
 WILDCARDS: Final = frozenset((ANY_TOKEN, ANY_TAIL))
 ADVISORY_TYPE: Final = "io.nats.jetstream.advisory.v1.stream_action"
@@ -77,6 +77,8 @@ def update_stream(stream: Stream, config: StreamConfig) -> None:
     _check_overlaps(stream.account, config)
     try:
         stream.update(config.replaced(metadata=own_metadata(config.metadata, stream_level(config))))
+    except IndexRebuilding:
+        raise
     except StorageError as error:
         raise ApiError(error_table.STREAM_UPDATE, err=error) from error
     _announce(stream.context, stream.account, config.name, b"UPDATED", "modify")

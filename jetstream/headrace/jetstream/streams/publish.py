@@ -12,12 +12,16 @@ says so instead.
 Ingest is bounded. What was appended and is not durable is counted; above `HOLD_SIZE` or `HOLD_MESSAGES` the
 publishers' connections are not read any further until it has drained, and above `REFUSE_SIZE` or
 `REFUSE_MESSAGES` (many connections at once) publishes are refused with 10167.
+
+While the log's index is rebuilt nobody knows which messages a subject has, or where an id was used. What has to be
+judged waits, and all that comes behind it, within the same bounds and for `LOOKUP_WAIT_NS` at most.
 """
 
 import traceback
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from headrace.core.base.clock import NS_PER_S, Timer
 from headrace.core.base.message import Batch
 from headrace.jetstream import error_table
 from headrace.jetstream.errors import ApiError
@@ -32,6 +36,9 @@ HOLD_SIZE: Final = 32 * 1024 * 1024
 HOLD_MESSAGES: Final = 64 * 1024
 REFUSE_SIZE: Final = 4 * HOLD_SIZE
 REFUSE_MESSAGES: Final = 4 * HOLD_MESSAGES
+LOOKUP_WAIT_NS: Final = 4 * NS_PER_S
+"""How long publishes wait for the log's index. Most clients give up after five seconds."""
+
 PLAIN_SIZE_MAX: Final = 32 * 1024 * 1024
 """The largest message of a file stream; a batch below it has none above."""
 
@@ -60,6 +67,8 @@ class Publishing:
         self._in_flight_messages = 0
         self._in_flight_size = 0
         self._held: set[int] = set()
+        self._parked: list[Batch] = []
+        self._parked_timer: Timer | None = None
         self.on_config()
 
     def on_config(self) -> None:
@@ -91,14 +100,51 @@ class Publishing:
             self._refuse(batch, ApiError(error_table.STREAM_STORE_FAILED, err="sequences are used up"))
         elif self._in_flight_size > REFUSE_SIZE or self._in_flight_messages > REFUSE_MESSAGES:
             self._refuse(batch, ApiError(error_table.STREAM_TOO_MANY_REQUESTS), TOO_MANY_REQUESTS)
+        elif self._parked:
+            self._park(batch)
         elif self._is_blind and batch.bare and self._has_room_for(batch):
             self._append_blindly(batch)
+        elif not self._log.is_index_ready:
+            self._park(batch)
         else:
             self._append_judged(batch)
 
     def close(self) -> None:
         """Let the held connections go on; what is in flight is answered all the same."""
+        self._refuse_parked("the stream was deleted")
         self._release()
+
+    # waiting for the log's index
+
+    def _park(self, batch: Batch) -> None:
+        self._count_in(batch)
+        self._parked.append(batch)
+        if self._parked_timer is None:
+            deadline_ns = self._scheduler.monotonic_ns() + LOOKUP_WAIT_NS
+            self._parked_timer = self._scheduler.call_at(deadline_ns, self._on_parked_long)
+            self._log.when_index_ready(self._on_index_ready)
+
+    def _unparked(self) -> list[Batch]:
+        parked, self._parked = self._parked, []
+        if self._parked_timer is not None:
+            self._parked_timer.cancel()
+            self._parked_timer = None
+        for batch in parked:
+            self._count_out(batch)
+        return parked
+
+    def _on_index_ready(self) -> None:
+        for batch in self._unparked():
+            self.on_messages(batch)
+        self._store.commit()
+
+    def _on_parked_long(self) -> None:
+        self._parked_timer = None
+        self._refuse_parked("lookup index is being rebuilt")
+
+    def _refuse_parked(self, reason: str) -> None:
+        for batch in self._unparked():
+            self._refuse(batch, ApiError(error_table.STREAM_STORE_FAILED, err=reason))
 
     # the way without a look
 

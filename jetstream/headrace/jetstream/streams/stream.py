@@ -25,7 +25,7 @@ from headrace.jetstream.streams.attached import AttachedConsumer, CloseReason
 from headrace.jetstream.streams.direct_get import DirectGet
 from headrace.jetstream.streams.expiry import Expiry
 from headrace.jetstream.streams.publish import Publishing
-from headrace.storage.interface import CorruptRecord, StorageError, StreamLog
+from headrace.storage.interface import CorruptRecord, IndexRebuilding, StorageError, StreamLog
 
 
 class Stream:
@@ -117,6 +117,10 @@ class Stream:
 
     def update(self, config: StreamConfig) -> None:
         """Go on under another configuration; it was checked. Raises StorageError and then has changed nothing."""
+        if config.max_msgs_per_subject > 0:
+            self.log.subject(
+                b""
+            )  # where nobody knows what the subjects have, this says so before anything changes
         self.log.save_config(stored_config(self.account.name, config))
         old, self.config = self.config, config
         self.subject_heads = subject_heads(config)
@@ -232,6 +236,8 @@ class Stream:
             raise ApiError(error_table.STREAM_PURGE_FAILED, err="stream purge not permitted")
         try:
             purged = self._purge(filter_subject, sequence, keep)
+        except IndexRebuilding:
+            raise
         except StorageError as error:
             raise ApiError(error_table.STREAM_PURGE_FAILED, err=error) from error
         self.on_changed()
