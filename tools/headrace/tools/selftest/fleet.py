@@ -97,6 +97,7 @@ class Fleet:
 
     def come_back(self, logs: Sequence[StreamLog]) -> None:
         """Go on after a crash with what is left, which is checked first."""
+        self.world.wait_for_index()
         found = {log.stream_id: log for log in logs}
         known = {**self.programs, **self._leaving}
         expect(not found.keys() - known.keys() - self._gone, "a stream is there that was never made")

@@ -79,6 +79,7 @@ class Program:
 
     def come_back(self, log: StreamLog) -> None:
         """Go on after a crash with what is left, which is checked first."""
+        self.world.wait_for_index()
         self.past.check(log)
         self.model = adopt(log, self.model.ids)
         self.past = Past(

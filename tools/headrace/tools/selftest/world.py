@@ -9,6 +9,7 @@ from headrace.core.base.clock import NS_PER_MS, NS_PER_S, VirtualScheduler
 from headrace.storage.bounds import Bounds
 from headrace.storage.faulty_files import FaultyFiles
 from headrace.storage.interface import StorageError, StreamLog
+from headrace.storage.lmdb_tables import LmdbTables
 from headrace.storage.store import FileStore, StoreOptions, open_store
 from headrace.tools.selftest.cases import expect
 
@@ -30,6 +31,7 @@ GOLDEN_BOUNDS: Final = replace(BOUNDS, generation_size_min=1500)
 STORE_PATH: Final = "/store"
 
 ANSWER_MAX_NS: Final = NS_PER_S
+INDEX_MAX_NS: Final = 10 * NS_PER_S
 ANSWER_STEP_NS: Final = 10 * NS_PER_MS
 
 
@@ -43,6 +45,7 @@ class World:
         self._index_path = index_path
         self.path = index_path or STORE_PATH
         self._bounds = bounds
+        self._left: LmdbTables | None = None
         self.scheduler = VirtualScheduler()
         self.files = FaultyFiles(seed, capacity=capacity)
         folder = ""
@@ -112,8 +115,16 @@ class World:
     def leave(self) -> None:
         """Forget the store as a dead process does: nothing is written, nothing runs any more."""
         self.scheduler = VirtualScheduler(self.scheduler.now_ns())
-        indexes: object = getattr(self.store, "_indexes", None)
-        tables = getattr(getattr(indexes, "_root", None), "tables", None)
-        environment = getattr(tables, "_environment", None)
-        if environment is not None:
-            environment.close()
+        indexes = getattr(self.store, "_indexes", None)
+        tables = getattr(getattr(indexes, "root", None), "tables", None)
+        if isinstance(tables, LmdbTables) and tables is not self._left:
+            self._left = tables
+            tables.leave()
+
+    def wait_for_index(self) -> None:
+        """Let the time pass in which an index that was lost is made again."""
+        waited_ns = 0
+        while not all(log.is_index_ready for log in self.store.logs()):
+            expect(waited_ns < INDEX_MAX_NS, "the index is still being made after 10 s")
+            self.scheduler.advance(ANSWER_STEP_NS)
+            waited_ns += ANSWER_STEP_NS
