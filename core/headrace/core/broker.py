@@ -38,10 +38,11 @@ from headrace.core.engine.interface import (
 )
 from headrace.core.engine.plain import PlainEngine
 from headrace.core.imports.exchange import Exchange
+from headrace.core.errors import AccountAuthenticationExpired, MaximumAccountConnectionsExceeded
 from headrace.core.imports.services import Services
 from headrace.core.info import ServerFacts
 from headrace.core.link import Link
-from headrace.core.options import AccountOptions, ServerOptions, UserOptions
+from headrace.core.options import AccountOptions, ServerOptions
 from headrace.core.session import SERVER_SHUTDOWN, Session
 
 GATHERED_ROUNDS_MAX: Final = 16
@@ -66,7 +67,8 @@ class Broker:
     """One server without its listeners.
 
     Public: `options`, `id`, `name`, `start_ns` (wall clock), `engine`, `bus`, `accounts`, `deadlines`, `scheduler`,
-    `chance`, `facts` (what INFO says), `log`.
+    `chance`, `facts` (what INFO says), `gate` (who may come in), `log`. Who is in `account_listeners` hears of every
+    account that came or changed while the server runs.
     """
 
     def __init__(
@@ -88,10 +90,12 @@ class Broker:
         self.start_ns = scheduler.now_ns()
         self.deadlines = Deadlines(scheduler)
         self.accounts = Accounts(options)
-        self.authenticator = Authenticator(options)
-        self._websocket_authenticator = _websocket_authenticator(options)
         self.rules = PermissionRules()
-        self.id = make_server_id(chance)
+        # The server signs only what services that decide about logins are asked; else its name needs no key.
+        signs = options.callout is not None or options.operator is not None
+        self.server_key = SigningKey.fresh(KeyKind.SERVER, secret_bytes) if signs else None
+        self.id = self.server_key.public if self.server_key is not None else make_server_id(chance)
+        fetch_url: FetchUrl | None = None,
         self.name = options.server_name or self.id
         self.engine: Engine = (engine_factory or PlainEngine)(
             EngineSetup(
@@ -115,13 +119,16 @@ class Broker:
             port=options.port,
             max_payload=options.max_payload,
             headers=not options.no_header_support,
-            auth_required=self.authenticator.is_required,
-            has_no_auth_user=self.authenticator.has_no_auth_user,
+            auth_required=self.gate.main.is_required,
+            has_no_auth_user=self.gate.main.has_no_auth_user,
             engine=self.engine.name,
+        self.account_listeners: list[Callable[[AccountOptions], None]] = []
+        self.fetch_url = fetch_url
         )
         self.is_lame_duck = False
         self.is_shut_down = False
         self._sessions: dict[int, Session] = {}
+        self.gate = Gate(options, self)
         self._closed: deque[ConnectionRecord] = deque(maxlen=options.max_closed_clients)
         self._next_id = 0
         self._gone = Stats(0, 0, 0, 0, 0, 0, 0, 0)
@@ -261,10 +268,9 @@ class Broker:
         self.options = options
         self.accounts.reconfigure(options)
         self._apply_exchange()
-        self.authenticator = Authenticator(options)
-        self._websocket_authenticator = _websocket_authenticator(options)
-        self.facts.auth_required = self.authenticator.is_required
-        self.facts.has_no_auth_user = self.authenticator.has_no_auth_user
+        self.gate.reconfigure(options)
+        self.facts.auth_required = self.gate.main.is_required
+        self.facts.has_no_auth_user = self.gate.main.has_no_auth_user
         self.facts.max_payload = options.max_payload
 
     def set_account(self, options: AccountOptions) -> None:
@@ -290,6 +296,24 @@ class Broker:
     def close_session(self, connection_id: int, reason: str = SERVER_SHUTDOWN) -> bool:
         """Close one connection without an error; tell whether there was one."""
         session = self._sessions.get(connection_id)
+        for listener in self.account_listeners:
+            listener(options)
+
+    def review(self, account: str) -> None:
+        """Look again at all who are connected to an account, as it changed; the youngest go where they are too many."""
+        sessions = [each for each in self.sessions if each.account is not None and each.account.name == account]
+        maximum = self.accounts[account].options.max_connections
+        for place, session in enumerate(sessions):
+            if 0 <= maximum <= place:
+                session.expire(MaximumAccountConnectionsExceeded())
+            else:
+                session.review()
+
+    def expire(self, account: str) -> None:
+        """Send away all who are connected to an account: its time is over."""
+        for session in self.sessions:
+            if session.account is not None and session.account.name == account:
+                session.expire(AccountAuthenticationExpired())
         if session is None:
             return False
         session.close(reason)
@@ -303,10 +327,9 @@ class Broker:
 
     # what sessions ask and report
 
-    def authenticator_of(self, link: Link) -> Authenticator:
+    def authenticator_of(self, link: Link) -> Admission:
         """Give the rules by which who comes this way logs in: WebSocket clients may have their own."""
-        override = self._websocket_authenticator if link.is_websocket else None
-        return self.authenticator if override is None else override
+        return self.gate.of(link)
 
     def on_room(self) -> None:
         """Some client has room again: whoever was stalled may go on."""

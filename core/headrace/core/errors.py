@@ -90,6 +90,21 @@ class AuthenticationTimeout(ProtocolError):
     reason = "Authentication Timeout"
 
 
+class UserAuthenticationExpired(ProtocolError):
+    text = "User Authentication Expired"
+    reason = "Authentication Expired"
+
+
+class AccountAuthenticationExpired(ProtocolError):
+    text = "Account Authentication Expired"
+    reason = "Authentication Expired"
+
+
+class UserAuthenticationRevoked(ProtocolError):
+    text = "User Authentication Revoked"
+    reason = "Credentials Revoked"
+
+
 class StaleConnection(ProtocolError):
     text = "Stale Connection"
     reason = "Stale Connection"
@@ -183,6 +198,17 @@ class SubscriptionViolation(PermissionsViolation):
         )
         self.subject = subject
         self.queue = queue
+
+
+class SubscriptionRevoked(PermissionsViolation):
+    """A subscription that is not permitted any more, and has ended."""
+
+    def __init__(self, subject: bytes, queue: bytes, sid: bytes) -> None:
+        group = f" using queue {quoted(queue)}" if queue else ""
+        super().__init__(
+            f"Permissions Violation for Subscription to {quoted(subject)}{group} (sid {quoted(sid)})"
+        )
+        self.subject = subject
 
 
 class TooManyTokens(PermissionsViolation):

@@ -32,6 +32,9 @@ TLS_TIMEOUT_NS: Final = 2 * NS_PER_S
 TLS_FIRST_FALLBACK_NS: Final = 50 * NS_PER_MS
 """How long `handshake_first: auto` waits for a client to begin."""
 
+RESOLVER_INTERVAL_NS: Final = 60 * NS_PER_S
+RESOLVER_TIMEOUT_NS: Final = 1900 * NS_PER_MS
+
 WRITE_DEADLINE_NS: Final = 10 * NS_PER_S
 STALL_NS: Final = 10 * NS_PER_MS
 """The longest a fast publisher waits for a slow subscriber, per chunk received."""

@@ -5,6 +5,7 @@ monitoring and JetStream read it. Nothing else carries a default.
 """
 
 from dataclasses import dataclass, field
+from enum import Enum
 
 from headrace.core import limits
 from headrace.core.base.clock import NS_PER_S
@@ -167,6 +168,53 @@ class WebsocketOptions:
         return bool(self.user or self.token or self.no_auth_user)
 
 
+class ResolverKind(Enum):
+    """Where accounts' tokens come from in operator mode."""
+
+    MEMORY = "memory"
+    FULL = "full"
+    CACHE = "cache"
+    URL = "url"
+
+
+@dataclass(frozen=True, slots=True)
+class ResolverOptions:
+    """How accounts' tokens are found; `directory` for FULL and CACHE, `url` for URL."""
+
+    kind: ResolverKind = ResolverKind.MEMORY
+    url: str = ""
+    directory: str = ""
+    allow_delete: bool = False
+    hard_delete: bool = False
+    limit: int = 0  # tokens that the directory holds; 0: no limit
+    interval_ns: int = limits.RESOLVER_INTERVAL_NS
+    ttl_ns: int = 0  # how long CACHE keeps what nobody asks for; 0: for good
+    timeout_ns: int = limits.RESOLVER_TIMEOUT_NS
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorOptions:
+    """Operator mode: whose tokens are trusted, and where accounts' tokens come from. Tokens are texts."""
+
+    operators: tuple[str, ...] = ()
+    trusted_keys: tuple[str, ...] = ()  # instead of operators
+    resolver: ResolverOptions = ResolverOptions()
+    preload: tuple[tuple[str, str], ...] = ()
+    pinned_accounts: tuple[str, ...] = ()  # (): all
+    default_sentinel: str = ""  # the user whom those become who bring no token
+
+
+@dataclass(frozen=True, slots=True)
+class CalloutOptions:
+    """Another service decides about logins: users of `account` listen there, and their answers are signed by `issuer`."""
+
+    issuer: str
+    auth_users: tuple[str, ...]
+    account: str = limits.GLOBAL_ACCOUNT
+    xkey: str = ""
+    allowed_accounts: tuple[str, ...] = ()  # (): all
+
+
 @dataclass(frozen=True, slots=True)
 class ServerOptions:
     """Everything that a server is told."""
@@ -195,6 +243,8 @@ class ServerOptions:
     accounts: tuple[AccountOptions, ...] = ()
     mappings: tuple[Mapping, ...] = ()  # of `$G`
     no_auth_user: str = ""
+    operator: OperatorOptions | None = None
+    callout: CalloutOptions | None = None
     system_account: str = limits.SYSTEM_ACCOUNT
     jetstream: JetStreamOptions | None = None
     lame_duck_duration_ns: int = limits.LAME_DUCK_DURATION_NS

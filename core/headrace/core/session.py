@@ -48,11 +48,14 @@ from headrace.core.errors import (
     InvalidClientProtocol,
     MaximumAccountConnectionsExceeded,
     MaximumConnectionsExceeded,
+    MaximumSubscriptionsExceeded,
     NoRespondersRequiresHeaders,
     PeerReportedError,
     ProtocolError,
     PublishViolation,
     StaleConnection,
+    SubscriptionRevoked,
+    UserAuthenticationExpired,
 )
 from headrace.core.info import ConnectionFacts, ServerFacts, encode_info
 from headrace.core.link import Cookies, Link
@@ -169,6 +172,7 @@ class Session:
         self.link = link if link is not None else Link()
         self.link.user = self
         self.nonce = make_nonce(host.secret_bytes) if host.authenticator_of(self.link).needs_nonce else ""
+        self.identity: Identity | None = None
         self._host = host
         self._engine = host.engine
         self._transport = transport
@@ -439,7 +443,7 @@ class Session:
         record = self.record(stop_ns=host.clock.now_ns(), reason=reason, subscriptions=True)
         record = replace(record, subscriptions=record.subscriptions[:SUBSCRIPTIONS_SHOWN_MAX])
         self.connection.phase = Phase.CLOSED
-        for name in ("login", "ping", "stall", "write"):
+        for name in ("login", "ping", "stall", "write", "expiry"):
             host.deadlines.clear((self.id, name))
         self._engine.close(self.connection)
         if self.account is not None:
@@ -574,12 +578,58 @@ class Session:
         self.account = account
         self.user = identity.user
         connection = self.connection
-        connection.phase = Phase.OPEN
-        connection.account = account.name
-        connection.max_account_subscriptions = account.options.max_subscriptions
-        connection.max_payload = account.max_payload(self._host.options.max_payload)
-        self._permit(identity.permissions)
+        options = self.account.options
+        connection.max_account_subscriptions = options.max_subscriptions
+        connection.max_payload = self.account.max_payload(host.options.max_payload)
+        if identity.max_payload >= 0:
+            connection.max_payload = min(connection.max_payload, identity.max_payload)
+        limits_of_subscriptions = (host.options.max_subscriptions, identity.max_subscriptions)
+        connection.max_subscriptions = min((each for each in limits_of_subscriptions if each > 0), default=0)
+        self.connection.phase = Phase.OPEN
+        self.connection.account = account.name
+        self._take(identity)
         return True
+
+    def _take(self, identity: Identity) -> None:
+        """Have the rights that an identity gives."""
+        assert self.account is not None, "who has rights has entered an account"
+        host = self._host
+        self.identity = identity
+        self._permit(identity.permissions)
+        if identity.expires_ns:
+            left_ns = max(0, identity.expires_ns - host.clock.now_ns())
+            host.deadlines.set((self.id, "expiry"), host.clock.monotonic_ns() + left_ns, self._on_expired)
+        else:
+            host.deadlines.clear((self.id, "expiry"))
+
+    def review(self) -> None:
+        """Look again at who this is, as its account or the users have changed."""
+        if self.is_closed or self.identity is None or self._is_deciding:
+            return
+        found = self._authenticator.review(self.identity)
+        if isinstance(found, ProtocolError):
+            self._fail(found)
+            return
+        connection = self.connection
+        held = connection.permissions
+        self._take(found)
+        if held != connection.permissions:
+            for ended in self._engine.revise(connection):
+                error = SubscriptionRevoked(ended.subject, ended.queue, ended.sid)
+                self._engine.write(connection, error.encode())
+                self._log(logging.ERROR, str(error))
+            self._host.request_turn()
+        if 0 < connection.max_subscriptions < connection.subscription_count:
+            self._fail(MaximumSubscriptionsExceeded())
+
+    def expire(self, error: ProtocolError) -> None:
+        """Send this client away, as its time or its account's is over."""
+        if not self.is_closed:
+            self._log(logging.DEBUG, str(error))
+            self.close(error.reason, error)
+
+    def _on_expired(self, _now_ns: int) -> None:
+        self.expire(UserAuthenticationExpired())
 
     def _permit(self, permissions: Permissions | None) -> None:
         self.connection.permissions = permissions

@@ -322,8 +322,6 @@ def test_a_file_that_cannot_be_used_is_refused_by_key_and_place(text: str, probl
         ("tls { ocsp_peer: true }", "1:7", "ocsp_peer", "OCSP"),
         ("tls { cert_store: x }", "1:7", "cert_store", "certificate stores"),
         ("https: 1", "1:1", "https", "monitoring over TLS"),
-        ("authorization { auth_callout {} }", "1:17", "auth_callout", "authorization callouts"),
-        ("operator: x", "1:1", "operator", "operator (JWT) mode"),
         ("jetstream { key: k }", "1:13", "key", "encryption of the store"),
     ],
 )

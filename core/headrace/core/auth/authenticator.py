@@ -9,6 +9,7 @@ Secrets are compared in constant time, and an unknown name costs as much as a wr
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 from headrace.core import limits
@@ -17,6 +18,7 @@ from headrace.core.auth.keys import KeyKind, decode_signature, is_signed
 from headrace.core.auth.login import Identity, Login
 from headrace.core.auth.passwords import is_right, stand_in
 from headrace.core.connect import ConnectOptions
+from headrace.core.errors import AuthorizationViolation, ProtocolError
 from headrace.core.link import Link
 from headrace.core.options import ServerOptions, UserOptions
 
@@ -60,6 +62,19 @@ class Authenticator:
         """Decide at once."""
         then(self.authenticate(login))
 
+    def review(self, identity: Identity) -> Identity | ProtocolError:
+        """Look again at who came in by an earlier configuration: a user that was changed has to log in again."""
+        held = identity.credential
+        if not isinstance(held, UserOptions):
+            still = identity.user == HIDDEN if self._token else not self.is_required or self._is_open
+            return (
+                identity if still and identity.credential in {None, self._token} else AuthorizationViolation()
+            )
+        user = (self._keys if held.is_nkey else self._users).get(held.user)
+        if user is None or replace(user, permissions=None) != replace(held, permissions=None):
+            return AuthorizationViolation()
+        return _identity(user)
+
     def authenticate(self, login: Login) -> Identity | None:
         """Tell who a client is; None: it is not let in."""
         connect = login.connect
@@ -73,7 +88,7 @@ class Authenticator:
             return self._by_password(connect, login.link)
         if connect.auth_token or connect.password:
             if self._token and is_right(self._token, connect.auth_token):
-                return Identity(limits.GLOBAL_ACCOUNT, HIDDEN)
+                return Identity(limits.GLOBAL_ACCOUNT, HIDDEN, credential=self._token)
             return None
         if connect.user or connect.nkey:
             return None
@@ -125,4 +140,4 @@ def _may_come(user: UserOptions, link: Link) -> bool:
 
 
 def _identity(user: UserOptions) -> Identity:
-    return Identity(user.account, user.user, user.permissions)
+    return Identity(user.account, user.user, user.permissions, credential=user)

@@ -7,6 +7,7 @@ from typing import Final, Protocol
 
 from headrace.core.auth.keys import SecretBytes
 from headrace.core.connect import ConnectOptions
+from headrace.core.errors import ProtocolError
 from headrace.core.link import Link
 from headrace.core.options import Permissions
 
@@ -27,11 +28,21 @@ class Login:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who a client turned out to be. `user` is what monitoring shows; empty where there is no login."""
+    """Who a client turned out to be. `user` is what monitoring shows; empty where there is no login.
+
+    `credential` is what it entered with, for whoever reviews it later. `expires_ns` is wall-clock time, 0: never. The
+    limits are the client's own, beside those of its account; -1: none.
+    """
 
     account: str
     user: str = ""
     permissions: Permissions | None = None
+    max_payload: int = -1
+    max_subscriptions: int = -1
+    expires_ns: int = 0
+    credential: object = field(default=None, compare=False)
+    name_tag: str = ""
+    tags: tuple[str, ...] = ()
 
 
 class Admission(Protocol):
@@ -40,6 +51,11 @@ class Admission(Protocol):
     @property
     def is_required(self) -> bool:
         """Whether clients must log in at all."""
+        ...
+
+    @property
+    def has_no_auth_user(self) -> bool:
+        """Whether clients without credentials are let in although others must log in."""
         ...
 
     @property
@@ -53,6 +69,10 @@ class Admission(Protocol):
 
     def admit(self, login: Login, then: Callable[[Identity | None], None]) -> None:
         """Decide, and call `then`: within this call, or later if somebody else has to be asked. None: not let in."""
+        ...
+
+    def review(self, identity: Identity) -> Identity | ProtocolError:
+        """Look again at a client that was let in, when accounts or users changed: what it may, or why it must go."""
         ...
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Final
 
 from pydantic import AfterValidator, BeforeValidator, model_validator
 
+from headrace.core import limits
 from headrace.core.auth.keys import KeyKind, is_public
 from headrace.core.config.block import Block, Seconds, as_list
 from headrace.core.subject import is_valid
@@ -120,8 +121,31 @@ class UserEntry(Block):
         return self
 
 
+class AuthCallout(Block):
+    aliases = {"acc": "account", "users": "auth_users", "key": "xkey"}
+
+    issuer: str = ""
+    account: str = limits.GLOBAL_ACCOUNT
+    auth_users: list[str] = []
+    xkey: str = ""
+    allowed_accounts: list[str] = []
+
+    @model_validator(mode="after")
+    def _refuse_what_cannot_answer(self) -> "AuthCallout":
+        if not self.issuer:
+            raise ValueError("Authorization callouts require an issuer to be specified")
+        if not is_public(self.issuer, KeyKind.ACCOUNT):
+            raise ValueError(f'Expected callout user to be a valid public account nkey, got "{self.issuer}"')
+        if not self.auth_users:
+            raise ValueError("Authorization callouts require authorized users to be specified")
+        if self.xkey and not is_public(self.xkey, KeyKind.CURVE):
+            raise ValueError(f'Expected callout xkey to be a valid public xkey, got "{self.xkey}"')
+        return self
+
+
 class Authorization(Block):
     aliases = {
+        "auth_hook": "auth_callout",
         "username": "user",
         "pass": "password",
         "permissions": "default_permissions",
@@ -134,6 +158,7 @@ class Authorization(Block):
     timeout: Seconds | None = None
     users: list[UserEntry] | None = None
     default_permissions: PermissionRules | None = None
+    auth_callout: AuthCallout | None = None
 
     @model_validator(mode="after")
     def _refuse_two_ways_to_log_in(self) -> "Authorization":

@@ -16,7 +16,7 @@ from headrace.core import limits
 from headrace.core.config import absent, grammar, models
 from headrace.core.config.block import Block
 from headrace.core.config.exchange import exchange_of, exchange_problems, mappings_of
-from headrace.core.config.logins import permissions_of, user_of
+from headrace.core.config.logins import callout_of, permissions_of, user_of
 from headrace.core.config.transports import (
     Tls,
     tls_options,
@@ -254,8 +254,8 @@ class _Translation:
             "lame_duck_grace_period_ns": model.lame_duck_grace_period,
             "no_fast_producer_stall": model.no_fast_producer_stall,
             "no_header_support": model.no_header_support,
-            "mappings": mappings_of(model.mappings),
             "allow_non_tls": model.allow_non_tls,
+            "mappings": mappings_of(model.mappings),
             "no_auth_user": model.no_auth_user,
             "system_account": model.system_account,
             **self._listening(),
@@ -272,6 +272,8 @@ class _Translation:
             given["token"] = authorization.token
             if authorization.timeout:
                 given["auth_timeout_ns"] = authorization.timeout
+            given["callout"] = callout_of(authorization.auth_callout)
+        given |= self._operators(has_users=bool(users), has_accounts=bool(accounts))
         options = ServerOptions(
             users=users,
             accounts=accounts,
@@ -293,6 +295,32 @@ class _Translation:
         except TlsUnusable as error:
             raise self._fail(location, str(error)) from error
         return options
+
+    def _operators(self, *, has_users: bool, has_accounts: bool) -> dict[str, object]:
+        model = self._model
+        if model.operator is None and not model.trusted_keys:
+            if model.default_sentinel:
+                raise self._fail(("default_sentinel",), "default sentinel requires operators and accounts")
+            return {}
+        from headrace.core.config.operator_options import operator_options  # noqa: PLC0415  (only in operator mode)
+
+        try:
+            operator, system = operator_options(
+                model.operator or (),
+                model.resolver,
+                model.resolver_preload,
+                trusted_keys=model.trusted_keys,
+                pinned=model.resolver_pinned_accounts,
+                sentinel=model.default_sentinel,
+                system_account=model.system_account,
+                has_users=has_users,
+                has_accounts=has_accounts,
+                has_callout=model.authorization is not None and model.authorization.auth_callout is not None,
+                no_auth_user=model.no_auth_user or "",
+            )
+        except ValueError as error:
+            raise self._fail(("operator",), str(error)) from error
+        return {"operator": operator, "system_account": system or None}
 
     def _listening(self) -> dict[str, object]:
         given: dict[str, object] = {}
@@ -383,6 +411,8 @@ class _Translation:
                 raise self._fail(location, f'Duplicate user "{user.user}" detected')
             seen.add(user.user)
         anonymous = self._model.no_auth_user
+        if self._model.operator is not None or self._model.trusted_keys:
+            return  # accounts are known by their tokens
         if anonymous is not None and anonymous not in seen:
             raise self._fail(
                 ("no_auth_user",),

@@ -5,8 +5,14 @@ Source: the reference server 2.15's configuration, probed.
 
 from dataclasses import replace
 
-from headrace.core.config.authorization import PermissionRules, PublishRules, SubscribeRules, UserEntry
-from headrace.core.options import Permissions, ResponseRule, SubjectRules, UserOptions
+from headrace.core.config.authorization import (
+    AuthCallout,
+    PermissionRules,
+    PublishRules,
+    SubscribeRules,
+    UserEntry,
+)
+from headrace.core.options import CalloutOptions, Permissions, ResponseRule, SubjectRules, UserOptions
 
 
 def user_of(entry: UserEntry, account: str, defaults: Permissions | None) -> UserOptions:
@@ -18,6 +24,18 @@ def user_of(entry: UserEntry, account: str, defaults: Permissions | None) -> Use
         permissions,
         is_nkey=bool(entry.nkey),
         connection_types=frozenset(entry.connection_types),
+    )
+
+
+def callout_of(block: AuthCallout | None) -> CalloutOptions | None:
+    if block is None:
+        return None
+    return CalloutOptions(
+        issuer=block.issuer,
+        auth_users=tuple(block.auth_users),
+        account=block.account,
+        xkey=block.xkey,
+        allowed_accounts=tuple(block.allowed_accounts),
     )
 
 

@@ -24,8 +24,9 @@ from headrace.core.config.block import (
     StorageSize,
     Tags,
 )
-from headrace.core.config.transports import Tls, Websocket
 from headrace.core.config.exchange import ALIASES, ExchangeBlock, Mappings, checked_mappings
+from headrace.core.config.operators import Names, Resolver
+from headrace.core.config.transports import Tls, Websocket
 
 LAME_DUCK_DURATION_MIN_NS: Final = 30 * NS_PER_S
 CONTROL_LINE_MAX: Final = 2**31 - 1
@@ -152,6 +153,10 @@ class ConfigFile(Block):
         "max_subscription_tokens": "max_sub_tokens",
         "system": "system_account",
         "maps": "mappings",
+        **dict.fromkeys(("operators", "root", "roots", "root_operator", "root_operators"), "operator"),
+        "account_resolver": "resolver",
+        "accounts_resolver": "resolver",
+        "trusted": "trusted_keys",
         "storedir": "store_dir",
         "ws": "websocket",
     }
@@ -199,6 +204,12 @@ class ConfigFile(Block):
     accounts: Annotated[dict[str, Account], BeforeValidator(_accounts)] | None = None
     mappings: Annotated[Mappings, AfterValidator(checked_mappings)] = {}
     no_auth_user: str | None = None
+    operator: Names | None = None
+    resolver: Resolver | None = None
+    resolver_preload: dict[str, str] = {}
+    resolver_pinned_accounts: Names = []
+    trusted_keys: Names = []
+    default_sentinel: str = ""
     system_account: str | None = None
     jetstream: Annotated[JetStream | None, BeforeValidator(_jetstream_switch)] = None
     store_dir: str | None = None

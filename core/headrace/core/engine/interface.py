@@ -186,7 +186,7 @@ class Connection(Protocol):
     """A connection as the engine keeps it. The session sets the first group; the engine counts the second.
 
     `account`, `permissions`, `headers` and `pedantic` are set before the first `receive` and while a Connect or
-    NotConnected is handled, never at other times.
+    NotConnected is handled, never at other times; `permissions` also before `Engine.revise`.
     """
 
     id: int
@@ -314,6 +314,10 @@ class Engine(Protocol):
         ...
 
     def drop_subscriptions(self, connection: Connection) -> None: ...
+
+    def revise(self, connection: Connection) -> Sequence[SubscriptionInfo]:
+        """Go by the connection's changed `permissions`; give the subscriptions that ended, as they are not permitted."""
+        ...
 
     def close(self, connection: Connection) -> None:
         """Forget the connection: subscriptions, output, parser. Its transport is the caller's affair."""

@@ -101,6 +101,10 @@ class PlainEngine:
         assert isinstance(connection, PlainConnection)
         self._subscriptions.drop(connection)
 
+    def revise(self, connection: Connection) -> Sequence[SubscriptionInfo]:
+        assert isinstance(connection, PlainConnection)
+        return self._subscriptions.revise(connection)
+
     def close(self, connection: Connection) -> None:
         assert isinstance(connection, PlainConnection)
         if self._connections.pop(connection.id, None) is None:

@@ -113,6 +113,25 @@ class Subscriptions:
         for subscription in list(connection.subscriptions.values()):
             self._remove(subscription)
 
+    def revise(self, connection: PlainConnection) -> list[SubscriptionInfo]:
+        """Look at a connection's subscriptions again, as its permissions changed; end and give the refused ones."""
+        self.bind(connection)
+        refused: list[SubscriptionInfo] = []
+        for subscription in list(connection.subscriptions.values()):
+            verdict = Verdict.ALLOWED
+            if connection.permissions is not None:
+                verdict = self._rules.may_subscribe(
+                    connection.permissions, subscription.subject, subscription.queue
+                )
+            subscription.is_filtered = verdict is Verdict.FILTERED
+            if verdict is Verdict.REFUSED:
+                refused.append(describe(subscription))
+                self._remove(subscription)
+        # Routes that are known were made by what was permitted before; followers have those of this account in theirs.
+        for table in self._tables.values():
+            table.forget_routes()
+        return refused
+
     def expire(self) -> None:
         """End the subscriptions that have had their last message."""
         expired = self._delivery.expired

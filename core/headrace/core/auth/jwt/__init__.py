@@ -1,0 +1,1 @@
+"""NATS tokens (JWT): who signed what about whom."""
