@@ -19,8 +19,9 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from headrace.core.accounts import Account, Accounts
-from headrace.core.auth.authenticator import Authenticator
-from headrace.core.auth.keys import SecretBytes
+from headrace.core.auth.gate import FetchUrl, Gate
+from headrace.core.auth.keys import KeyKind, SecretBytes, SigningKey
+from headrace.core.auth.login import Admission
 from headrace.core.auth.permissions import PermissionRules
 from headrace.core.base.chance import Chance
 from headrace.core.base.clock import Clock, Scheduler
@@ -37,8 +38,8 @@ from headrace.core.engine.interface import (
     Transport,
 )
 from headrace.core.engine.plain import PlainEngine
-from headrace.core.imports.exchange import Exchange
 from headrace.core.errors import AccountAuthenticationExpired, MaximumAccountConnectionsExceeded
+from headrace.core.imports.exchange import Exchange
 from headrace.core.imports.services import Services
 from headrace.core.info import ServerFacts
 from headrace.core.link import Link
@@ -80,6 +81,7 @@ class Broker:
         engine_factory: EngineFactory | None = None,
         log: logging.Logger | None = None,
         secret_bytes: SecretBytes = secrets.token_bytes,
+        fetch_url: FetchUrl | None = None,
     ) -> None:
         self.options = options
         self.secret_bytes = secret_bytes
@@ -95,7 +97,6 @@ class Broker:
         signs = options.callout is not None or options.operator is not None
         self.server_key = SigningKey.fresh(KeyKind.SERVER, secret_bytes) if signs else None
         self.id = self.server_key.public if self.server_key is not None else make_server_id(chance)
-        fetch_url: FetchUrl | None = None,
         self.name = options.server_name or self.id
         self.engine: Engine = (engine_factory or PlainEngine)(
             EngineSetup(
@@ -108,10 +109,14 @@ class Broker:
                 system_account=options.system_account,
             )
         )
+        self.account_listeners: list[Callable[[AccountOptions], None]] = []
+        self.fetch_url = fetch_url
         self.services = Services(self, self._publish)
         self.bus: Bus = EngineBus(self.engine, self, self.services.responses)
         self._exchange = Exchange(self.engine, self.services, chance, options.system_account)
         self._apply_exchange()
+        self._sessions: dict[int, Session] = {}
+        self.gate = Gate(options, self)
         self.facts = ServerFacts(
             server_id=self.id,
             server_name=self.name,
@@ -122,13 +127,9 @@ class Broker:
             auth_required=self.gate.main.is_required,
             has_no_auth_user=self.gate.main.has_no_auth_user,
             engine=self.engine.name,
-        self.account_listeners: list[Callable[[AccountOptions], None]] = []
-        self.fetch_url = fetch_url
         )
         self.is_lame_duck = False
         self.is_shut_down = False
-        self._sessions: dict[int, Session] = {}
-        self.gate = Gate(options, self)
         self._closed: deque[ConnectionRecord] = deque(maxlen=options.max_closed_clients)
         self._next_id = 0
         self._gone = Stats(0, 0, 0, 0, 0, 0, 0, 0)
@@ -277,6 +278,24 @@ class Broker:
         """Add an account while the server runs, or change what one is allowed and exchanges with others."""
         self.accounts.set(options)
         self._apply_exchange()
+        for listener in self.account_listeners:
+            listener(options)
+
+    def review(self, account: str) -> None:
+        """Look again at all who are connected to an account, as it changed; the youngest go where they are too many."""
+        sessions = [each for each in self.sessions if each.account is not None and each.account.name == account]
+        maximum = self.accounts[account].options.max_connections
+        for place, session in enumerate(sessions):
+            if 0 <= maximum <= place:
+                session.expire(MaximumAccountConnectionsExceeded())
+            else:
+                session.review()
+
+    def expire(self, account: str) -> None:
+        """Send away all who are connected to an account: its time is over."""
+        for session in self.sessions:
+            if session.account is not None and session.account.name == account:
+                session.expire(AccountAuthenticationExpired())
 
     def _apply_exchange(self) -> None:
         for refused in self._exchange.apply([account.options for account in self.accounts]):
@@ -296,24 +315,6 @@ class Broker:
     def close_session(self, connection_id: int, reason: str = SERVER_SHUTDOWN) -> bool:
         """Close one connection without an error; tell whether there was one."""
         session = self._sessions.get(connection_id)
-        for listener in self.account_listeners:
-            listener(options)
-
-    def review(self, account: str) -> None:
-        """Look again at all who are connected to an account, as it changed; the youngest go where they are too many."""
-        sessions = [each for each in self.sessions if each.account is not None and each.account.name == account]
-        maximum = self.accounts[account].options.max_connections
-        for place, session in enumerate(sessions):
-            if 0 <= maximum <= place:
-                session.expire(MaximumAccountConnectionsExceeded())
-            else:
-                session.review()
-
-    def expire(self, account: str) -> None:
-        """Send away all who are connected to an account: its time is over."""
-        for session in self.sessions:
-            if session.account is not None and session.account.name == account:
-                session.expire(AccountAuthenticationExpired())
         if session is None:
             return False
         session.close(reason)
@@ -370,15 +371,6 @@ def make_server_id(chance: Chance) -> str:
     raw = bytes([13 << 3]) + b"".join(chance.bits64().to_bytes(8, "big") for _ in range(4))
     checksum = binascii.crc_hqx(raw, 0).to_bytes(2, "little")
     return base64.b32encode(raw + checksum).decode()
-
-
-def _websocket_authenticator(options: ServerOptions) -> Authenticator | None:
-    """Give the rules of the WebSocket block, where it has some; users are the server's all the same."""
-    block = options.websocket
-    if block is None or not block.overrides_login:
-        return None
-    users = (UserOptions(block.user, block.password),) if block.user else options.users
-    return Authenticator(replace(options, token=block.token, users=users, no_auth_user=block.no_auth_user))
 
 
 def _add(total: Stats, connection: Connection) -> None:

@@ -168,11 +168,11 @@ class Session:
         self.start_ns = host.clock.now_ns()
         self.connect = ConnectOptions()
         self.user = ""
+        self.identity: Identity | None = None
         self.account: Account | None = None
         self.link = link if link is not None else Link()
         self.link.user = self
         self.nonce = make_nonce(host.secret_bytes) if host.authenticator_of(self.link).needs_nonce else ""
-        self.identity: Identity | None = None
         self._host = host
         self._engine = host.engine
         self._transport = transport
@@ -576,15 +576,6 @@ class Session:
             account.connection_count += 1
             account.total_connection_count += 1
         self.account = account
-        self.user = identity.user
-        connection = self.connection
-        options = self.account.options
-        connection.max_account_subscriptions = options.max_subscriptions
-        connection.max_payload = self.account.max_payload(host.options.max_payload)
-        if identity.max_payload >= 0:
-            connection.max_payload = min(connection.max_payload, identity.max_payload)
-        limits_of_subscriptions = (host.options.max_subscriptions, identity.max_subscriptions)
-        connection.max_subscriptions = min((each for each in limits_of_subscriptions if each > 0), default=0)
         self.connection.phase = Phase.OPEN
         self.connection.account = account.name
         self._take(identity)
@@ -595,6 +586,15 @@ class Session:
         assert self.account is not None, "who has rights has entered an account"
         host = self._host
         self.identity = identity
+        self.user = identity.user
+        connection = self.connection
+        options = self.account.options
+        connection.max_account_subscriptions = options.max_subscriptions
+        connection.max_payload = self.account.max_payload(host.options.max_payload)
+        if identity.max_payload >= 0:
+            connection.max_payload = min(connection.max_payload, identity.max_payload)
+        limits_of_subscriptions = (host.options.max_subscriptions, identity.max_subscriptions)
+        connection.max_subscriptions = min((each for each in limits_of_subscriptions if each > 0), default=0)
         self._permit(identity.permissions)
         if identity.expires_ns:
             left_ns = max(0, identity.expires_ns - host.clock.now_ns())
