@@ -5,10 +5,20 @@ a way. What is here is what an account allows and how many are connected to it.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from headrace.core import limits
 from headrace.core.options import AccountOptions, ServerOptions
+
+
+@dataclass(slots=True)
+class Traffic:
+    """What connections that have closed sent and received."""
+
+    in_messages: int = 0
+    in_bytes: int = 0
+    out_messages: int = 0
+    out_bytes: int = 0
 
 
 @dataclass(slots=True)
@@ -21,6 +31,7 @@ class Account:
     connection_count: int = 0
     total_connection_count: int = 0
     slow_consumer_count: int = 0
+    gone: Traffic = field(default_factory=Traffic)
 
     @property
     def is_full(self) -> bool:

@@ -16,9 +16,9 @@ import secrets
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Protocol
 
-from headrace.core.accounts import Account, Accounts
+from headrace.core.accounts import Account, Accounts, Traffic
 from headrace.core.auth.gate import FetchUrl, Gate
 from headrace.core.auth.keys import KeyKind, SecretBytes, SigningKey
 from headrace.core.auth.login import Admission
@@ -40,6 +40,7 @@ from headrace.core.engine.interface import (
 from headrace.core.engine.plain import PlainEngine
 from headrace.core.errors import AccountAuthenticationExpired, MaximumAccountConnectionsExceeded
 from headrace.core.imports.exchange import Exchange
+from headrace.core.imports.rules import ServiceRoute, StreamRoute
 from headrace.core.imports.services import Services
 from headrace.core.info import ServerFacts
 from headrace.core.link import Link
@@ -62,6 +63,18 @@ class Stats:
     stale_connections: int
     stalled_clients: int
     total_connections: int
+
+
+class Observer(Protocol):
+    """Who wants to know of connections: the system account's events."""
+
+    def on_entered(self, session: Session) -> None: ...
+
+    def on_left(self, session: Session, record: ConnectionRecord) -> None: ...
+
+    def on_lame_duck(self) -> None: ...
+
+    def on_shutdown(self) -> None: ...
 
 
 class Broker:
@@ -134,6 +147,7 @@ class Broker:
         self._next_id = 0
         self._gone = Stats(0, 0, 0, 0, 0, 0, 0, 0)
         self._hooks: list[Callable[[], None]] = []
+        self._observers: list[Observer] = []
         self._queued: deque[Gathered] = deque()
         self._turn_is_asked = False
         self._stalled: dict[Session, None] = {}
@@ -274,6 +288,10 @@ class Broker:
         self.facts.has_no_auth_user = self.gate.main.has_no_auth_user
         self.facts.max_payload = options.max_payload
 
+    def observe(self, observer: "Observer") -> None:
+        """Tell `observer` who comes and goes."""
+        self._observers.append(observer)
+
     def set_account(self, options: AccountOptions) -> None:
         """Add an account while the server runs, or change what one is allowed and exchanges with others."""
         self.accounts.set(options)
@@ -301,6 +319,10 @@ class Broker:
         for refused in self._exchange.apply([account.options for account in self.accounts]):
             self.log.error("Account %s: %s", refused.account, refused)
 
+    def imports_of(self, account: str) -> tuple[tuple[StreamRoute, ...], tuple[ServiceRoute, ...]]:
+        """Give the streams and services that an account imports."""
+        return self._exchange.imports_of(account)
+
     def _publish(self, account: str, subject: bytes, payload: bytes) -> None:
         self.bus.publish(account, subject, payload)
 
@@ -308,6 +330,8 @@ class Broker:
         """Tell clients that this server is about to go, and take no new ones."""
         self.is_lame_duck = True
         self.facts.lame_duck = True
+        for observer in self._observers:
+            observer.on_lame_duck()
         for session in self._sessions.values():
             if session.takes_async_info:
                 session.send_info()
@@ -323,6 +347,8 @@ class Broker:
     def shutdown(self) -> None:
         """Flush and close all connections; nothing is accepted afterwards."""
         self.is_shut_down = True
+        for observer in self._observers:
+            observer.on_shutdown()
         for session in self.sessions:
             session.close(SERVER_SHUTDOWN)
 
@@ -354,12 +380,20 @@ class Broker:
     def on_stale_connection(self) -> None:
         self._gone.stale_connections += 1
 
+    def on_entered(self, session: Session) -> None:
+        for observer in self._observers:
+            observer.on_entered(session)
+
     def on_left(self, session: Session, record: ConnectionRecord) -> None:
         del self._sessions[session.id]
         self._stalled.pop(session, None)
         self._granting.pop(session, None)
         self._closed.append(record)
         _add(self._gone, session.connection)
+        if session.account is not None:
+            _add(session.account.gone, session.connection)
+        for observer in self._observers:
+            observer.on_left(session, record)
         self.request_turn()
 
 
@@ -373,7 +407,7 @@ def make_server_id(chance: Chance) -> str:
     return base64.b32encode(raw + checksum).decode()
 
 
-def _add(total: Stats, connection: Connection) -> None:
+def _add(total: Stats | Traffic, connection: Connection) -> None:
     total.in_messages += connection.in_messages
     total.in_bytes += connection.in_bytes
     total.out_messages += connection.out_messages

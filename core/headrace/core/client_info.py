@@ -40,7 +40,6 @@ def client_info(session: "Session", *, server_name: str = "", detailed: bool = T
             "name": session.connect.name,
             "lang": session.connect.lang,
             "ver": session.connect.version,
-            "name_tag": "" if account is None else account.options.name_tag or account.name,
             "kind": "Client",
             "client_type": "nats",
         }

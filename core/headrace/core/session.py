@@ -147,6 +147,10 @@ class SessionHost(Protocol):
 
     def on_stale_connection(self) -> None: ...
 
+    def on_entered(self, session: "Session") -> None:
+        """This session has said who it is, and was let in."""
+        ...
+
     def on_left(self, session: "Session", record: ConnectionRecord) -> None: ...
 
 
@@ -237,8 +241,8 @@ class Session:
             self.greet()
         self._fail(MaximumConnectionsExceeded())
 
-    def send_info(self, *, is_first: bool = False) -> None:
-        """Send INFO with what is true now."""
+    def send_info(self, *, is_first: bool = False, is_lame_duck: bool = False) -> None:
+        """Send INFO with what is true now; `is_lame_duck` asks this client alone to go elsewhere."""
         facts = ConnectionFacts(
             client_id=self.id,
             client_ip=self.peer_host,
@@ -254,7 +258,8 @@ class Session:
             auth_required=self._authenticator.is_required if self.link.is_websocket else None,
             nonce=self.nonce,
         )
-        self._engine.write(self.connection, encode_info(self._host.facts, facts))
+        server = replace(self._host.facts, lame_duck=True) if is_lame_duck else self._host.facts
+        self._engine.write(self.connection, encode_info(server, facts))
         self._host.request_turn()
 
     @property
@@ -555,6 +560,7 @@ class Session:
         connection.awaits_ping = connect.protocol >= 1 and not self._was_pinged
         if connect.verbose:
             self._engine.write(connection, b"+OK\r\n")
+        host.on_entered(self)
 
     def _on_not_connected(self) -> None:
         identity = self._authenticator.without_credentials(self.link)

@@ -15,7 +15,10 @@ from headrace.core.base.errors import HeadraceError
 from headrace.core.broker import Broker
 from headrace.core.engine.interface import EngineFactory
 from headrace.core.limits import COMPATIBLE_VERSION, GLOBAL_ACCOUNT
+from headrace.core.monitoring.process import OwnProcess
 from headrace.core.options import AccountJetStreamOptions, JetStreamOptions, ServerOptions
+from headrace.core.system.account import open_system_account
+from headrace.core.system.requests import SystemRequests
 from headrace.tools.store_path import default_store_dir, store_path
 
 if TYPE_CHECKING:
@@ -40,6 +43,7 @@ class Composition:
     store: "Store | None" = None
     jetstream: "JetStream | None" = None
     file_store: "FileStore | None" = None
+    system: SystemRequests | None = None
 
     @property
     def jetstream_view(self) -> "JetStreamView | None":
@@ -91,14 +95,14 @@ def compose(
         log=log,
     )
     if options.jetstream is None:
-        return Composition(broker)
+        return _with_system_account(Composition(broker))
     if store is not None:
-        return _with_jetstream(broker, store, options.jetstream)
+        return _with_system_account(_with_jetstream(broker, store, options.jetstream))
     opened = _opened_store(options.jetstream, scheduler, chance, broker.log, is_threaded=is_threaded)
     from headrace.tools.room import with_limits  # noqa: PLC0415  (only where JetStream is on)
 
     placed = with_limits(replace(options.jetstream, store_dir=opened.path), opened, opened.path)
-    return replace(_with_jetstream(broker, opened, placed), file_store=opened)
+    return _with_system_account(replace(_with_jetstream(broker, opened, placed), file_store=opened))
 
 
 def chosen_engine() -> EngineFactory:
@@ -123,6 +127,12 @@ def jetstream_accounts(options: ServerOptions) -> dict[str, AccountJetStreamOpti
     }
     enabled |= {account.name: account.jetstream for account in others}
     return enabled | {options.system_account: None}
+
+
+def _with_system_account(composition: Composition) -> Composition:
+    broker = composition.broker
+    system = open_system_account(broker, OwnProcess(broker.scheduler), composition.jetstream_view)
+    return replace(composition, system=system)
 
 
 def _with_jetstream(broker: Broker, store: "Store", options: JetStreamOptions) -> Composition:

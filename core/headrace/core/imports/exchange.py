@@ -53,6 +53,7 @@ class Exchange:
         self._streams: dict[StreamRoute, Registration] = {}
         self._mappings: dict[str, tuple[Mapping, ...]] = {}
         self._importers: set[str] = set()
+        self._services_of: dict[str, tuple[ServiceRoute, ...]] = {}
 
     def apply(self, accounts: Iterable[AccountOptions]) -> tuple[ImportRefused, ...]:
         """Have what these accounts want from now on; give the imports that are refused."""
@@ -74,7 +75,13 @@ class Exchange:
         for importer, routes in services.items():
             self._services.set_routes(importer, tuple(routes))
         self._importers = set(services)
+        self._services_of = {importer: tuple(routes) for importer, routes in services.items()}
         return imports.refused
+
+    def imports_of(self, account: str) -> tuple[tuple[StreamRoute, ...], tuple[ServiceRoute, ...]]:
+        """Give the streams and services that an account imports."""
+        streams = tuple(route for route in self._streams if route.importer == account)
+        return streams, self._services_of.get(account, ())
 
     def _system_services(self, name: str) -> list[ServiceRoute]:
         def route(local: str, there: str, export: ServiceExport, *, share: bool = False) -> ServiceRoute:

@@ -1,0 +1,1 @@
+"""The system account: events about the server, and requests that it answers."""
