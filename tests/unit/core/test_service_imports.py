@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from tests.core_lab import BrokerLab, engine_factories
+from tests.core_lab import BrokerLab, Collector, engine_factories
 
 from headrace.core.exports import (
     Latency,
@@ -206,6 +206,16 @@ def test_a_forged_request_info_is_replaced() -> None:
     block = b'NATS/1.0\r\nNats-Request-Info: {"acc":"$SYS"}\r\nX: y\r\n\r\n'
     _, info = asked(lab, a, b, b"HPUB svc %d %d\r\n%b\r\n" % (len(block), len(block), block))
     assert info["acc"] == "B"
+
+
+def test_a_sink_is_not_told_who_asks() -> None:
+    lab = Accounts(*pair(ServiceExport("svc")))
+    sink = Collector()
+    lab.broker.bus.capture("A", b"svc", sink)
+    b = lab.user("b")
+    lab.say(b, b"PUB svc 2\r\nhi\r\n")
+    lab.say(b, b"HPUB svc 18 18\r\nNATS/1.0\r\nA: b\r\n\r\n\r\n")
+    assert [message.headers for message in sink.messages] == [b"", b"NATS/1.0\r\nA: b\r\n\r\n"]
 
 
 def test_the_exporter_s_mappings_hold_for_requests() -> None:

@@ -19,7 +19,7 @@ from headrace.core import headers as header_block
 from headrace.core.base.chance import Chance
 from headrace.core.base.clock import Clock
 from headrace.core.base.deadlines import Deadlines
-from headrace.core.base.message import Batch, Message, Sink
+from headrace.core.base.message import Batch, Message, MessageBatch, Sink
 from headrace.core.client_info import REQUEST_INFO, client_info, encode, ordered
 from headrace.core.engine.interface import Engine, Event, Gathered, Registration
 from headrace.core.exports import RESPONSE_THRESHOLD_NS, ResponseType
@@ -198,7 +198,7 @@ class Services:
                 for each in event.batch:
                     took = self.on_response(sink.account, each, len(trail)) or took
             else:
-                others.append(event)
+                others.append(event if hasattr(sink, "wants_request_info") else _without_info(event))
         if others:
             self._host.enqueue(others)
         self._host.request_turn()
@@ -326,6 +326,17 @@ class Services:
             event_id=self.chance.nuid(),
         )
         self._publish(account, tracking.latency.subject.encode(), encode(body))
+
+
+def _without_info(event: Gathered) -> Gathered:
+    """Take the header away again for sinks: it is for clients, and a stream must not keep it."""
+    return Gathered(
+        event.sink,
+        MessageBatch(
+            message._replace(headers=header_block.without(message.headers, (REQUEST_INFO,)))
+            for message in event.batch
+        ),
+    )
 
 
 def _parsed(block: bytes) -> dict[str, Any] | None:

@@ -56,6 +56,8 @@ class NothingToTell(HeadraceError):
 class SystemRequests:
     """Answers what is asked of the system account. `reload` is what RELOAD calls; it raises RequestFailed."""
 
+    wants_request_info = True  # a service import leaves in who asks
+
     def __init__(
         self,
         broker: Broker,
