@@ -78,7 +78,7 @@ KINDS: Final[dict[str, Kind]] = {
     "record-previous": Kind(Severity.MISMATCH, "the subject's previous sequence is a lower one", _REPORT),
     "mark-order": Kind(
         Severity.MISMATCH,
-        "batch numbers and `durable_to` ascend, and `durable_to` is not above the mark's own sequence",
+        "batch numbers and `durable_to` ascend within a segment, and nothing above the end is durable",
         _REPORT,
     ),
     "segment-totals": Kind(
