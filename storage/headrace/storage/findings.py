@@ -90,7 +90,8 @@ KINDS: Final[dict[str, Kind]] = {
     "consumer-ahead": Kind(
         Severity.MISMATCH, "no consumer names a sequence behind the stream's end", _REPORT
     ),
-    "sidecar-damaged": Kind(Severity.DAMAGE, "a sidecar's record checks", _DERIVED),
+    # Sidecars are not synced: a power cut may leave them so.
+    "sidecar-damaged": Kind(Severity.NOTE, "a sidecar's record checks", _DERIVED),
     "sidecar-wrong": Kind(Severity.MISMATCH, "a sidecar says where the records lie", _DERIVED),
     "removals-copy": Kind(Severity.DAMAGE, "both copies of a segment's removals check", _COPY),
     "removals-damaged": Kind(

@@ -5,7 +5,7 @@ and lets the log meet it as a reader would (`FileLog.note_damage`): what cannot 
 steps are spaced by the rate. A step waits while a sync is in flight, but not for ever: under lasting load the scrub
 goes on at a fraction of its rate.
 
-A *pass* goes over every sealed segment of every stream, with the files beside it (sidecar, removals), beginning at a
+A *pass* goes over every sealed segment of every stream, with its removals (`.del`), beginning at a
 random one, so that a server that is restarted often does not read the same ones each time. Passes begin no closer than
 `PASS_NS` to each other. The segment that is written to is left out: its damage is met when it is read or recovered.
 """
@@ -41,7 +41,8 @@ PASS_NS: Final = 3600 * NS_PER_S
 POSTPONED_MAX: Final = 15
 """How many steps in a row are left out because a sync is in flight."""
 
-BESIDE: Final = (".side", ".del", ".del2")
+BESIDE: Final = (".del", ".del2")
+"""What is read with a segment. Not its sidecar, which is not synced, is checked when it is used, and costs nothing."""
 
 
 class Piece(NamedTuple):
@@ -260,7 +261,7 @@ def verify_piece(files: Files, path: str, salt: int, start: int, end: int, size:
 
 
 def verify_beside(files: Files, path: str) -> Piece:
-    """Check a whole file of records by what its own header says: a sidecar, removals. Raises FileNotFoundError."""
+    """Check a whole file of records by what its own header says: removals. Raises FileNotFoundError."""
     handle = files.open(path)
     try:
         data = files.pread(handle, files.size(handle), 0)

@@ -1,12 +1,14 @@
 """The scrub: what is damaged in sealed segments is found without anybody reading it."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from headrace.core.base.clock import NS_PER_MS, NS_PER_S
 from headrace.core.base.message import Message, MessageBatch
+from headrace.storage.check import check_store
 from headrace.storage.interface import CorruptRecord, StreamLog
 from headrace.storage.scrub import PASS_NS, POSTPONED_MAX, STEP_SIZE
 
@@ -123,17 +125,31 @@ def test_a_damaged_header_copy_is_found(disk: Any) -> None:
     assert log.head.lost == ()
 
 
-def test_a_damaged_sidecar_is_found_and_costs_nothing(disk: Any) -> None:
+def test_damaged_removals_are_found_and_the_other_copy_is_used(disk: Any) -> None:
+    bounds = replace(disk.options.bounds, fold_size_min=1, rewrite_share_max=0.0, generation_size_min=1000)
+    disk.options = replace(disk.options, bounds=bounds)
+    disk.reopen()
     log: Any = filled(disk)
+    for sequence in range(2, 240, 3):
+        log.remove([(sequence, sequence)])
+        disk.commit()
+    for _ in range(3):
+        disk.idle()
+        log.save_config({"name": "S", "x": b"x" * 2000})
+        disk.commit()
+    removals = [each for each in disk.files.list_folder(f"{log.folder}/seg") if each.endswith(".del")]
+    assert removals
     lines = heard(disk)
-    sidecars = [each for each in disk.files.list_folder(f"{log.folder}/seg") if each.endswith(".side")]
-    handle = disk.files.open(f"{log.folder}/seg/{sidecars[0]}", writable=True)
-    disk.files.pwrite(handle, b"XYZ", 200)
-    disk.scheduler.advance(5 * NS_PER_S)
-    assert len(lines) == 1
-    assert sidecars[0] in lines[0]
+    handle = disk.files.open(f"{log.folder}/seg/{removals[0]}", writable=True)
+    disk.files.pwrite(handle, b"XYZ", 140)
+    disk.scheduler.advance(2 * PASS_NS)
+    assert [removals[0] in line for line in lines] == [True]
     assert log.head.lost == ()
-    assert log.get(3) is not None
+    assert disk.store.scrub_state.findings == 1
+    (name,) = {each.name for each in check_store("/store", files=disk.files).findings}
+    assert name == "removals-copy"
+    (log,) = disk.reopen()
+    assert log.get(2) is None
 
 
 def test_a_sector_that_cannot_be_read_costs_what_lies_in_it(disk: Any) -> None:
