@@ -30,6 +30,7 @@ from headrace.core.connection_record import ConnectionRecord
 from headrace.core.engine.interface import (
     Connect,
     Connection,
+    Crossed,
     Engine,
     Event,
     Gathered,
@@ -85,7 +86,7 @@ class Answer(Enum):
 
 
 EVENTS: Final[frozenset[type[Event]]] = frozenset(
-    {Connect, NotConnected, PeerInfo, PeerError, Pinged, Refused, PublishRefused, Gathered}
+    {Connect, NotConnected, PeerInfo, PeerError, Pinged, Refused, PublishRefused, Gathered, Crossed}
 )
 
 NEXT: Final[Mapping[Phase, Mapping[type[Event], Answer]]] = {
@@ -98,6 +99,7 @@ NEXT: Final[Mapping[Phase, Mapping[type[Event], Answer]]] = {
         Pinged: Answer.CANNOT_BE,
         PublishRefused: Answer.CANNOT_BE,
         Gathered: Answer.CANNOT_BE,
+        Crossed: Answer.CANNOT_BE,
     },
     Phase.OPEN: {
         Connect: Answer.ACT,
@@ -108,6 +110,7 @@ NEXT: Final[Mapping[Phase, Mapping[type[Event], Answer]]] = {
         Pinged: Answer.ACT,
         PublishRefused: Answer.ACT,
         Gathered: Answer.ACT,
+        Crossed: Answer.IGNORE,  # the sink has been called
     },
     # What a client sent before it was closed still reaches the sinks; everything else is moot.
     Phase.CLOSED: {**dict.fromkeys(EVENTS, Answer.IGNORE), Gathered: Answer.ACT},

@@ -198,7 +198,7 @@ cdef class Routes:
 
     cdef FastRoute exact(self, RouteCache cache, bytes subject, plain):
         """Make a fast route of a subject's plain route; None where it has a part that is not for the fast path."""
-        if plain.shown_boxes:
+        if plain.shown_boxes or plain.has_service:
             return None
         targets = list(plain.targets)
         group_sizes = []
@@ -239,7 +239,7 @@ cdef class Routes:
         boxes = []
         for entry in entries:
             if isinstance(entry, SinkEntry):
-                if entry.queue:
+                if entry.queue or entry.is_service:
                     return None
                 route.is_answered = route.is_answered or entry.answers is None
                 if entry.box not in boxes:

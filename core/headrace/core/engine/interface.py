@@ -162,6 +162,11 @@ class Gathered(Event):
     is_barrier: ClassVar[bool] = False
 
 
+@dataclass(frozen=True, slots=True)
+class Crossed(Event):
+    """A message went to the service of another account. Barrier, so that its effects come before what follows it."""
+
+
 class Verdict(Enum):
     """The answer of a rule about one subject."""
 

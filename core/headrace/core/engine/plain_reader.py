@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from headrace.core.engine.interface import (
     Connect,
+    Crossed,
     Event,
     Gathered,
     NotConnected,
@@ -255,6 +256,9 @@ class Reader:
                 connection.position = position
                 return
             self.publish(connection, scope, publish, body, events)
+            if events and events[-1].is_barrier:
+                connection.position = position
+                return
             publish = None
         connection.data = b""
         connection.position = 0
@@ -283,6 +287,8 @@ class Reader:
         took = delivery.spread(connection, route, reply, publish.header_size, publish.total_size, body)
         if delivery.expired:
             self._subscriptions.expire()
+        if route.has_service:
+            self._report(Crossed(), events)
         if reply and not took and connection.no_responders:
             self.tell_no_responders(connection, scope, reply, publish.subject)
 
@@ -318,6 +324,8 @@ class Reader:
         if connection.pedantic and not is_valid_literal(publish.subject):
             return
         route = scope.table.lasting_route(publish.subject)
+        if route.has_service:
+            return
         scope.remember(
             Plan(line, publish.subject, publish.header_size, publish.total_size, len(publish.tail), route)
         )

@@ -101,10 +101,12 @@ class PublishScope:
         self.plans[plan.line] = plan
 
     def remember_route(self, subject: bytes) -> None:
-        """Keep the route of a subject that may be published to."""
+        """Keep the route of a subject that may be published to, unless it leads to a service of another account."""
         if len(self.routes) >= PLANS_MAX:
             self.routes.clear()
-        self.routes[subject] = self.table.lasting_route(subject)
+        route = self.table.lasting_route(subject)
+        if not route.has_service:
+            self.routes[subject] = route
 
     def set_mapper(self, mapper: Mapper | None) -> None:
         self.mapper = mapper

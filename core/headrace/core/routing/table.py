@@ -49,12 +49,14 @@ class Route:
     `is_even`: each connection occurs at most once and there are no groups, so whole runs may be delivered
     target by target without anybody seeing another order. `only_box`: a sink that answers, where nobody else is there.
     `followed`: other accounts are in it; `shown_boxes` are their sinks, with the subject as they know it.
+    `has_service`: one of the sinks is a service of another account.
     """
 
     __slots__ = (
         "boxes",
         "followed",
         "groups",
+        "has_service",
         "is_answered",
         "is_even",
         "is_live",
@@ -81,6 +83,7 @@ class Route:
         self.boxes: tuple[SinkBox, ...] = ()
         self.shown_boxes: tuple[tuple[SinkBox, bytes], ...] = ()
         self.followed = bool(followed)
+        self.has_service = False
         self.is_even = True
         self.only_box: SinkBox | None = None
         if followed or is_own:
@@ -95,9 +98,10 @@ class Route:
         if len(entries) == 1 and isinstance(entries[0], SinkEntry) and not entries[0].queue:  # acks
             only_sink = entries[0]
             self.boxes = (only_sink.box,)
+            self.has_service = only_sink.is_service
             if only_sink.answers is None or only_sink.answers(subject):
                 self.is_answered = True
-                self.only_box = only_sink.box
+                self.only_box = None if only_sink.is_service else only_sink.box
             return
         if entries:
             self._sort_in(entries, may_receive, (), is_own=False)
@@ -116,6 +120,7 @@ class Route:
         boxes: list[SinkBox] = []
         for entry in entries:
             if isinstance(entry, SinkEntry):
+                self.has_service = self.has_service or entry.is_service
                 if not (is_own and entry.is_service) and (entry.answers is None or entry.answers(subject)):
                     self.is_answered = self.is_answered or not entry.queue
                 if entry.queue:
@@ -132,7 +137,8 @@ class Route:
         self.targets = tuple(targets)
         self.groups = tuple((name, tuple(groups[name])) for name in sorted(groups))
         self.boxes = tuple(boxes)
-        if self.is_answered and len(boxes) == 1 and not targets and not groups and not self.shown_boxes:
+        is_alone = len(boxes) == 1 and not (targets or groups or self.shown_boxes or self.has_service)
+        if self.is_answered and is_alone:
             self.only_box = boxes[0]
         self.is_even = not groups and (
             len(targets) < 2 or len({target.connection.id for target in targets}) == len(targets)
