@@ -40,6 +40,9 @@ PUMP_BUDGET: Final = 1024
 ALWAYS_ADVISED: Final = b"$JS.EVENT.ADVISORY.STREAM."
 """Sent whether or not a client listens: a stream may record it."""
 
+NOTHING: Final = AccountJetStreamOptions(max_memory=0, max_storage=0, max_streams=0, max_consumers=0)
+"""What an account may have whose JetStream was taken away while the server runs."""
+
 
 class JetStream:
     """One server's JetStream.
@@ -81,6 +84,8 @@ class JetStream:
         self.consumers = Consumers(self.context)
         self.server = ServerState(options)
         self._account_names = tuple(accounts)
+        self._apis: dict[str, AccountApi] = {}
+        self._router: Router | None = None
         for name, limits in accounts.items():
             if limits is not None:
                 self.server.accounts[name] = AccountState(name, limits, self.server)
@@ -95,13 +100,39 @@ class JetStream:
         for log in self.context.store.logs():
             self._recover(log)
         streams, consumers = StreamEndpoints(self.context), ConsumerEndpoints(self.consumers)
-        router = Router((*streams.endpoints(), *consumers.endpoints()))
+        self._router = Router((*streams.endpoints(), *consumers.endpoints()))
         for name in self._account_names:
-            AccountApi(self.context, router, name, self.server.accounts.get(name)).open()
+            self._open_api(name)
         for name in self.server.accounts:
             DomainBuckets(self.context, name).open()
         self.context.bus.at_turn_end(self._on_turn_end)
         self.context.bus.request_turn()
+
+    def set_account(self, name: str, limits: AccountJetStreamOptions | None) -> None:
+        """Serve an account that came while the server runs, or change what it may have.
+
+        One that may have nothing any more keeps what it has stored, and may store nothing.
+        """
+        held = self.server.accounts.get(name)
+        if held is not None:
+            held.options = limits if limits is not None else NOTHING
+            return
+        if limits is not None:
+            self.server.accounts[name] = state = AccountState(name, limits, self.server)
+            for log in self.context.store.logs():
+                if log.config.get("account") == name:
+                    self._recover(log)
+            DomainBuckets(self.context, name).open()
+            if name in self._apis:
+                self._apis[name].enable(state)
+        if name not in self._apis:
+            self._open_api(name)
+        self.context.bus.request_turn()
+
+    def _open_api(self, name: str) -> None:
+        assert self._router is not None, "an account is served after the start"
+        api = self._apis[name] = AccountApi(self.context, self._router, name, self.server.accounts.get(name))
+        api.open()
 
     def close(self) -> None:
         """Tell those who wait, and take no more. The store is the caller's to close, afterwards."""

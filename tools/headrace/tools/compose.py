@@ -5,9 +5,11 @@ store in memory and connections without sockets. What a configuration does not u
 """
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from headrace.core.auth.gate import FetchUrl
 from headrace.core.base.chance import Chance, fresh_seed
 from headrace.core.base.clock import Scheduler
 from headrace.core.base.engine_choice import ENGINE
@@ -16,7 +18,7 @@ from headrace.core.broker import Broker
 from headrace.core.engine.interface import EngineFactory
 from headrace.core.limits import COMPATIBLE_VERSION, GLOBAL_ACCOUNT
 from headrace.core.monitoring.process import OwnProcess
-from headrace.core.options import AccountJetStreamOptions, JetStreamOptions, ServerOptions
+from headrace.core.options import AccountJetStreamOptions, AccountOptions, JetStreamOptions, ServerOptions
 from headrace.core.system.account import open_system_account
 from headrace.core.system.requests import SystemRequests
 from headrace.tools.store_path import default_store_dir, store_path
@@ -80,6 +82,7 @@ def compose(
     engine_factory: EngineFactory | None = None,
     store: "Store | None" = None,
     is_threaded: bool = False,
+    fetch_url: FetchUrl | None = None,
 ) -> Composition:
     """Build a server. With JetStream and no `store`, the one in the store directory is opened.
 
@@ -93,6 +96,7 @@ def compose(
         chance=chance,
         engine_factory=engine_factory if engine_factory is not None else chosen_engine(),
         log=log,
+        fetch_url=fetch_url,
     )
     if options.jetstream is None:
         return _with_system_account(Composition(broker))
@@ -116,14 +120,19 @@ def chosen_engine() -> EngineFactory:
     return PlainEngine
 
 
-def jetstream_accounts(options: ServerOptions) -> dict[str, AccountJetStreamOptions | None]:
+def jetstream_accounts(
+    options: ServerOptions, accounts: Sequence[AccountOptions] | None = None
+) -> dict[str, AccountJetStreamOptions | None]:
     """Say for which accounts JetStream is enabled, and how much they may have.
 
-    The global account has it without limits, unless accounts are configured: then those that ask for it.
+    The global account has it without limits, unless accounts are configured: then those that ask for it. With
+    operators, `accounts` are those whose tokens are known, and the global one has none.
     """
-    others = [account for account in options.accounts if account.name != options.system_account]
+    known = accounts if accounts is not None and options.operator is not None else options.accounts
+    others = [each for each in known if each.name not in {options.system_account, GLOBAL_ACCOUNT}]
+    has_global = not others and options.operator is None
     enabled: dict[str, AccountJetStreamOptions | None] = {
-        GLOBAL_ACCOUNT: None if others else AccountJetStreamOptions()
+        GLOBAL_ACCOUNT: AccountJetStreamOptions() if has_global else None
     }
     enabled |= {account.name: account.jetstream for account in others}
     return enabled | {options.system_account: None}
@@ -145,7 +154,7 @@ def _with_jetstream(broker: Broker, store: "Store", options: JetStreamOptions) -
         deadlines=broker.deadlines,
         chance=broker.chance,
         options=options,
-        accounts=jetstream_accounts(broker.options),
+        accounts=jetstream_accounts(broker.options, [account.options for account in broker.accounts]),
         system_account=broker.options.system_account,
         server_name=broker.name,
         server_id=broker.id,
@@ -153,6 +162,10 @@ def _with_jetstream(broker: Broker, store: "Store", options: JetStreamOptions) -
         log=broker.log,
     )
     jetstream.start()
+    if broker.options.operator is not None:
+        broker.account_listeners.append(
+            lambda account: jetstream.set_account(account.name, account.jetstream)
+        )
     broker.set_jetstream(enabled=True, domain=options.domain)
     return Composition(broker, store, jetstream)
 

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from headrace.core.auth.gate import FetchUrl
 from headrace.core.base.chance import Chance
 from headrace.core.base.clock import LoopScheduler
 from headrace.core.base.errors import HeadraceError
@@ -25,7 +26,7 @@ from headrace.core.config.values import format_address
 from headrace.core.engine.interface import Transport
 from headrace.core.errors import ConfigError
 from headrace.core.log import make_logger
-from headrace.core.options import JetStreamOptions, ServerOptions
+from headrace.core.options import JetStreamOptions, ResolverKind, ServerOptions
 from headrace.core.transport.tcp import Accept, TcpListener, listen
 from headrace.tools.compose import Composition, StartError, compose
 from headrace.tools.lame_duck import LameDuck
@@ -129,7 +130,12 @@ class Server:
         """Open the store, listen, and serve. Raises StartError; then nothing is left open."""
         scheduler = LoopScheduler(asyncio.get_running_loop())
         self._composition = compose(
-            self.options, scheduler=scheduler, chance=self._chance, log=self.log, is_threaded=True
+            self.options,
+            scheduler=scheduler,
+            chance=self._chance,
+            log=self.log,
+            is_threaded=True,
+            fetch_url=_url_fetcher(self.options, self.log),
         )
         if self._composition.system is not None:
             self._composition.system.config_digest = self._config_digest
@@ -197,6 +203,8 @@ class Server:
         broker.set_listening(*_advertised(options, self._clients.port))
         if self._monitoring is not None:
             self._monitoring.monitor.client_port = self._clients.port
+            if self._websocket is not None:
+                self._monitoring.monitor.websocket_port = self._websocket.port
             self._monitoring.monitor.is_listening = True
         self.log.info(
             "Listening for client connections on %s", format_address(options.host, self._clients.port)
@@ -335,6 +343,15 @@ def _tls_front(options: ServerOptions) -> "TlsFront | None":
         return TlsFront(options.tls, allow_non_tls=options.allow_non_tls)
     except ConfigError as error:
         raise StartError(str(error)) from error
+
+
+def _url_fetcher(options: ServerOptions, log: logging.Logger) -> FetchUrl | None:
+    """Give the means to ask a web server for accounts, where the configuration names one."""
+    if options.operator is None or options.operator.resolver.kind is not ResolverKind.URL:
+        return None
+    from headrace.core.transport.url_fetch import UrlFetcher  # noqa: PLC0415  (only with a URL resolver)
+
+    return UrlFetcher(log).fetch
 
 
 def _reachable(host: str) -> str:

@@ -81,6 +81,10 @@ class AccountApi:
         for prefix in self._prefixes:
             self._context.bus.capture(self._name, prefix + b">", self, answers=_answers_under(prefix))
 
+    def enable(self, account: AccountState) -> None:
+        """Serve from now on, where JetStream was not enabled."""
+        self._account = account
+
     def on_messages(self, batch: Batch) -> None:
         """Take each request."""
         for message in batch:
