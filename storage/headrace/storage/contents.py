@@ -13,7 +13,16 @@ from typing import Final
 
 from headrace.storage.index_interface import LogIndex
 from headrace.storage.interface import CorruptRecord
-from headrace.storage.record import HEADER_SIZE, Extras, accounted_size, parse_header_unchecked
+from headrace.storage.record import (
+    HEADER_SIZE,
+    Extras,
+    Header,
+    RecordInvalid,
+    accounted_size,
+    check_body,
+    parse_extras,
+    parse_header_unchecked,
+)
 from headrace.storage.removals import difference, set_places
 from headrace.storage.segment import Offsets, Segment
 from headrace.storage.segments import Place, Segments
@@ -224,7 +233,7 @@ class Contents:
             header = parse_header_unchecked(raw)
         except struct.error:
             return 0, b""
-        size = accounted_size(header, 0)
+        size = accounted_size(header, _extras_size(header, raw))
         if header.end != len(raw) or header.flags:
             size = min(size, len(raw))
         subject = raw[HEADER_SIZE : HEADER_SIZE + header.subject_size]
@@ -236,3 +245,13 @@ class Contents:
         ):
             return size, b""
         return size, subject
+
+
+def _extras_size(header: Header, raw: bytes) -> int:
+    """Give what the extras of a message take, where it checks after all: a read had failed, its bytes are good."""
+    body = raw[HEADER_SIZE : header.end]
+    try:
+        check_body(header, body)
+        return parse_extras(header, body).size
+    except RecordInvalid:
+        return 0
