@@ -48,6 +48,7 @@ class Fleet:
         self.checks = True
         self._answers_missing = 0
         self._confirmed: set[int] = set()
+        self._doubtful: set[int] = set()
         self._leaving: dict[int, Program] = {}
         self._gone: set[int] = set()
         for _ in range(streams):
@@ -108,6 +109,7 @@ class Fleet:
         self._answers_missing = 0
         self._gone |= known.keys() - found.keys()
         self._leaving = {}
+        self._doubtful = set()
         self.programs = {stream_id: known[stream_id] for stream_id in found}
         self._confirmed = set(found)
         for stream_id, program in self.programs.items():
@@ -152,10 +154,18 @@ class Fleet:
     ) -> None:
         self._answers_missing -= 1
         if error is not None:
+            # Whoever asked for these has heard that nobody knows; no later answer speaks of them.
             self.errors.append(error)
+            self._doubtful |= (there - self._confirmed) | leaving
             return
-        self._confirmed |= there & (self.programs.keys() | self._leaving.keys())
-        for stream_id in leaving & self._leaving.keys():
+        used = {
+            program.log.stream_id
+            for program, moment in moments
+            if not program.log.fenced and moment.appended - program.past.confirmed
+        }
+        known = (there - self._doubtful) | used
+        self._confirmed |= known & (self.programs.keys() | self._leaving.keys())
+        for stream_id in (leaving - self._doubtful) & self._leaving.keys():
             del self._leaving[stream_id]
             self._confirmed.discard(stream_id)
             self._gone.add(stream_id)
