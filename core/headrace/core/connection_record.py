@@ -29,3 +29,7 @@ class ConnectionRecord:
     version: str
     account: str
     user: str
+    type: str = "nats"  # or "websocket"
+    tls_version: str = ""
+    tls_cipher: str = ""
+    is_tls_first: bool = False

@@ -337,6 +337,10 @@ class Session:
             version=self.connect.version,
             account=self.account.name if self.account is not None else "",
             user=self.user,
+            type="websocket" if self.link.is_websocket else "nats",
+            tls_version=self.link.tls_version,
+            tls_cipher=self.link.tls_cipher,
+            is_tls_first=self.link.is_tls_first,
         )
 
     def collect_replies(self) -> None:

@@ -94,7 +94,7 @@ def _connection(
     shown: dict[str, Any] = {
         "cid": record.id,
         "kind": "Client",
-        "type": "nats",
+        "type": record.type,
         "ip": record.host,
         "port": record.port,
         "start": timestamp(record.start_ns),
@@ -113,7 +113,14 @@ def _connection(
         "out_bytes": record.out_bytes,
         "subscriptions": record.subscription_count,
     }
-    said = {"name": record.name, "lang": record.language, "version": record.version}
+    said = {
+        "name": record.name,
+        "lang": record.language,
+        "version": record.version,
+        "tls_version": record.tls_version,
+        "tls_cipher_suite": record.tls_cipher,
+        "tls_first": record.is_tls_first,
+    }
     shown |= {key: value for key, value in said.items() if value}
     if with_auth:
         if record.user:

@@ -40,6 +40,7 @@ class Monitor:
     ) -> None:
         self.is_listening = True
         self.client_port = broker.options.port
+        self.websocket_port = 0 if broker.options.websocket is None else broker.options.websocket.port
         self.http_host = ""
         self.http_port = 0
         self._broker = broker
@@ -82,6 +83,7 @@ class Monitor:
                 self._process,
                 self._jetstream,
                 client_port=self.client_port,
+                websocket_port=self.websocket_port,
                 http_host=self.http_host,
                 http_port=self.http_port,
                 request_counts=self._counts,

@@ -16,6 +16,7 @@ from headrace.core.monitoring.jetstream import HealthOptions, HealthProblem, Jet
 from headrace.core.monitoring.parameters import Page, Parameters
 from headrace.core.monitoring.process import Process
 from headrace.core.monitoring.texts import timestamp, uptime
+from headrace.core.options import TlsOptions, WebsocketOptions
 
 _STATS: Final = ("memory", "storage", "reserved_memory", "reserved_storage", "accounts", "ha_assets", "api")
 _NO_STATS: Final[dict[str, Any]] = {
@@ -27,7 +28,6 @@ _NO_STATS: Final[dict[str, Any]] = {
     "ha_assets": 0,
     "api": {"level": 0, "total": 0, "errors": 0},
 }
-_TLS_TIMEOUT_S: Final = 2
 
 
 def varz(
@@ -36,6 +36,7 @@ def varz(
     jetstream: JetStreamView | None,
     *,
     client_port: int,
+    websocket_port: int = 0,
     http_host: str,
     http_port: int,
     request_counts: dict[str, int],
@@ -57,6 +58,12 @@ def varz(
     }
     if broker.facts.auth_required:
         shown["auth_required"] = True
+    if options.tls is not None:
+        required = {
+            "tls_required": not options.allow_non_tls or options.tls.handshake_first,
+            "tls_verify": options.tls.verify,
+        }
+        shown |= {name: True for name, is_so in required.items() if is_so}
     if broker.facts.connect_urls:
         shown["connect_urls"] = broker.facts.connect_urls
     shown["max_connections"] = options.max_connections
@@ -77,9 +84,9 @@ def varz(
         "gateway": {},
         "leaf": {},
         "mqtt": {},
-        "websocket": {},
+        "websocket": _websocket(options.websocket, websocket_port),
         "jetstream": {} if jetstream is None else _jetstream(jetstream),
-        "tls_timeout": _TLS_TIMEOUT_S,
+        "tls_timeout": _seconds((options.tls or TlsOptions()).timeout_ns),
         "write_deadline": options.write_deadline_ns,
         "start": timestamp(broker.start_ns),
         "now": timestamp(now_ns),
@@ -124,6 +131,26 @@ def varz(
 def _seconds(duration_ns: int) -> float | int:
     whole, rest = divmod(duration_ns, NS_PER_S)
     return duration_ns / NS_PER_S if rest else whole
+
+
+def _websocket(block: WebsocketOptions | None, port: int) -> dict[str, Any]:
+    if block is None:
+        return {}
+    shown: dict[str, Any] = {
+        "host": block.host,
+        "port": port,
+        "advertise": block.advertise,
+        "no_auth_user": block.no_auth_user,
+        "jwt_cookie": block.jwt_cookie,
+        "handshake_timeout": block.handshake_timeout_ns,
+        "auth_timeout": _seconds(block.auth_timeout_ns),
+        "no_tls": block.tls is None,
+        "tls_map": block.tls is not None and block.tls.map_users,
+        "same_origin": block.same_origin,
+        "allowed_origins": list(block.allowed_origins),
+        "compression": block.compression,
+    }
+    return {name: value for name, value in shown.items() if value}
 
 
 def _jetstream(jetstream: JetStreamView) -> dict[str, Any]:
