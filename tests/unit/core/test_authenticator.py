@@ -72,6 +72,8 @@ def test_users_of_the_system_account_alone_leave_the_door_open_for_others() -> N
     assert authenticator.without_credentials(PLAIN) == Identity("$G")
     assert login(options, user="sys", password="pw") == Identity("$SYS", "sys")
     assert login(options, user="sys", password="no") is None
+    beside = ServerOptions(users=options.users, accounts=(AccountOptions("$SYS"), AccountOptions("A")))
+    assert Authenticator(beside).without_credentials(PLAIN) is None
 
 
 def test_a_user_with_a_key_enters_by_signing_the_nonce() -> None:

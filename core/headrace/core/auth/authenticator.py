@@ -38,14 +38,16 @@ class Authenticator:
         everybody = self._users | self._keys
         self._no_auth_user = everybody.get(options.no_auth_user) if options.no_auth_user else None
         self.is_required = bool(options.token) or bool(everybody)
-        # Where all users belong to the system account, everybody else may still enter `$G`, as in the reference.
+        # Where all users belong to the system account, and there is no other, everybody else may still enter `$G`.
+        own = {limits.GLOBAL_ACCOUNT, options.system_account}
         ordinary = any(user.account != options.system_account for user in options.users)
+        ordinary = ordinary or any(account.name not in own for account in options.accounts)
         self._is_open = not options.token and not ordinary and self._no_auth_user is None
 
     @property
     def has_no_auth_user(self) -> bool:
-        """Whether clients without credentials are let in although authorization is configured."""
-        return self.is_required and (self._no_auth_user is not None or self._is_open)
+        """Whether INFO tells clients that they need no credentials although others have some."""
+        return self.is_required and self._no_auth_user is not None
 
     @property
     def needs_nonce(self) -> bool:

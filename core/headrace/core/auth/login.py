@@ -55,7 +55,7 @@ class Admission(Protocol):
 
     @property
     def has_no_auth_user(self) -> bool:
-        """Whether clients without credentials are let in although others must log in."""
+        """Whether INFO tells clients that they need no credentials although others have some."""
         ...
 
     @property
