@@ -52,6 +52,7 @@ FLAGS: Final[dict[str, str]] = dict(
         ("cluster cluster_listen cluster_name cluster_advertise routes", "clustering"),
         ("no_advertise connect_retries", "clustering"),
         ("ms https_port", "monitoring over TLS"),
+        ("help_tls", "a help on TLS alone; see docs/configuration.md"),
         ("s syslog r remote_syslog", "syslog"),
         ("log_size_limit", "rotating the log by size"),
         ("max_traced_msg_len", "shortening traced messages"),
