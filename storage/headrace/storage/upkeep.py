@@ -443,7 +443,8 @@ class Upkeep:
 
         def fits(segment: Segment) -> bool:
             is_small = segment.used <= size_max // 4
-            wanted = segment in allowed and segment not in self._unfit
+            # A dead one goes by itself, and may have no bits that say what is gone in it.
+            wanted = segment in allowed and segment not in self._unfit and segment.live_count > 0
             return (
                 wanted and (is_small or self._is_sparse(segment)) and size + needed_size(segment) <= size_max
             )
