@@ -8,7 +8,6 @@ from headrace.core.exports import (
     Latency,
     Mapping,
     MappingDestination,
-    MessageTrace,
     ResponseType,
     ServiceExport,
     ServiceImport,
@@ -97,10 +96,9 @@ def test_mappings_stand_in_accounts_and_at_the_top() -> None:
     assert load_text(text).options.mappings == expected
 
 
-def test_an_account_may_be_given_a_place_for_traces() -> None:
-    assert account("msg_trace: t.d").trace == MessageTrace("t.d")
-    assert account('trace_dest: {dest: t, sampling: "20%"}').trace == MessageTrace("t", 20)
-    assert account("msg_trace: {sampling: 20}").trace is None
+def test_a_place_for_traces_is_refused_by_name() -> None:
+    assert "does not have message tracing" in refusal("accounts { A { msg_trace: t } }")
+    assert "does not have message tracing" in refusal("accounts { A { trace_dest: t } }")
 
 
 def test_the_system_account_exports_its_services_without_being_told_to() -> None:
@@ -161,8 +159,6 @@ SERVICE = 'imports: [{service: {account: A, subject: "%s"}%s}]'
         ),
         ('mappings {a: "b.$1"}', "", "wildcard index out of range"),
         ("mappings {a: {dest: b, weight: 101}}", "", "Invalid weight"),
-        ('msg_trace: "a.*"', "", 'Trace destination "a.*" is not valid'),
-        ("msg_trace: {dest: a, sampling: 0}", "", "needs to be [1..100]"),
     ],
 )
 def test_what_accounts_cannot_have_is_refused(a: str, b: str, text: str) -> None:

@@ -16,7 +16,6 @@ from headrace.core.exports import (
     Latency,
     Mapping,
     MappingDestination,
-    MessageTrace,
     ResponseType,
     ServiceExport,
     ServiceImport,
@@ -50,10 +49,6 @@ def _sampling(value: object) -> object:
     if isinstance(value, str) and value.strip().lower() == "headers":
         return SAMPLING_BY_HEADERS
     return _percent(value, 1, "bad sampling percentage, should be 1-100")
-
-
-def _trace_sampling(value: object) -> object:
-    return _percent(value, 1, f"trace destination sampling value {value} is invalid, needs to be [1..100]")
 
 
 def _weight(value: object) -> object:
@@ -180,20 +175,6 @@ def _destinations(value: object) -> object:
 Mappings = dict[str, Annotated[list[Destination], BeforeValidator(_destinations)]]
 
 
-class Trace(Block):
-    dest: str = ""
-    sampling: Annotated[int, BeforeValidator(_trace_sampling)] = SAMPLING_ALL
-
-    @model_validator(mode="after")
-    def _refuse_what_is_no_destination(self) -> "Trace":
-        if self.dest and not is_valid_literal(self.dest.encode()):
-            raise ValueError(f'Trace destination "{self.dest}" is not valid')
-        return self
-
-
-TraceBlock = Annotated[Trace | None, _subject_of("dest")]
-
-
 def mappings_of(blocks: Mappings) -> tuple[Mapping, ...]:
     """Give the mappings that a block of them means."""
     return tuple(
@@ -223,10 +204,9 @@ class ExchangeBlock(Block):
     exports: list[Export] = []
     imports: list[Import] = []
     mappings: Annotated[Mappings, AfterValidator(checked_mappings)] = {}
-    msg_trace: TraceBlock = None
 
 
-ALIASES: Final = {"maps": "mappings", "trace_dest": "msg_trace"}
+ALIASES: Final = {"maps": "mappings"}
 
 
 def exchange_of(block: ExchangeBlock) -> dict[str, Any]:
@@ -245,11 +225,6 @@ def exchange_of(block: ExchangeBlock) -> dict[str, Any]:
             if one.service
         ),
         "mappings": mappings_of(block.mappings),
-        "trace": (
-            MessageTrace(block.msg_trace.dest, block.msg_trace.sampling)
-            if block.msg_trace is not None and block.msg_trace.dest
-            else None
-        ),
     }
 
 
