@@ -1,6 +1,5 @@
 """TLS and WebSocket on real sockets, with nats-py and with raw bytes; the same tests run against the reference."""
 
-import asyncio
 import contextlib
 import json
 import re
@@ -285,13 +284,12 @@ def test_websocket_without_tls_has_to_be_asked_for(program: Program, tmp_path: P
 
 
 async def test_a_slow_handshake_holds_nobody_up(program: Program, pki: Pki, tmp_path: Path) -> None:
-    with running(program, tmp_path, pki.tls()) as server, contextlib.ExitStack() as stack:
+    with running(program, tmp_path, pki.tls("timeout: 40")) as server, contextlib.ExitStack() as stack:
         for _ in range(20):
             idle = stack.enter_context(socket.create_connection(("127.0.0.1", server.client_port)))
             idle.sendall(b"\x16\x03\x01")
         started_s = time.monotonic()
         nc = await connected(server.tls_url, tls=pki.authority.client_context())
         await exchange(nc)
-        assert time.monotonic() - started_s < 1.5
+        assert time.monotonic() - started_s < 20
         await nc.close()
-        await asyncio.sleep(0)
