@@ -57,8 +57,10 @@ class CalloutHost(Protocol):
     bus: Bus
     accounts: Accounts
     log: logging.Logger
-    secret_bytes: SecretBytes
     server_key: SigningKey | None
+
+    @property
+    def secret_bytes(self) -> SecretBytes: ...
 
 
 @dataclass(frozen=True, slots=True)

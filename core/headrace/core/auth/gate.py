@@ -46,9 +46,13 @@ class GateHost(Protocol):
     bus: Bus
     accounts: Accounts
     log: logging.Logger
-    secret_bytes: SecretBytes
     server_key: SigningKey | None
-    fetch_url: FetchUrl | None
+
+    @property
+    def secret_bytes(self) -> SecretBytes: ...
+
+    @property
+    def fetch_url(self) -> FetchUrl | None: ...
 
     def set_account(self, options: AccountOptions) -> None: ...
 

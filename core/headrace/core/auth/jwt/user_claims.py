@@ -135,7 +135,8 @@ def problem_of(claims: UserClaims, now_s: int) -> str:
         for source in limits.sources:
             _network(source)
         for start, end in limits.times:
-            _seconds(start), _seconds(end)
+            _seconds(start)
+            _seconds(end)
         _zone(limits.location)
     except BadToken as error:
         return str(error)
