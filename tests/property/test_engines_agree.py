@@ -6,15 +6,21 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from headrace.core.base.chance import Chance
 from headrace.core.base.message import Message, MessageBatch, View
 from headrace.core.engine.interface import Outcome
 from headrace.core.engine.plain import PlainEngine
+from headrace.core.exports import Mapping, MappingDestination
+from headrace.core.routing.follower import Follower
+from headrace.core.routing.mapping import Mapper
+from headrace.core.subject_transform import SubjectTransform
 from property.engine_pair import LIMITED, Step, World, play
 
 compiled_engine = pytest.importorskip("headrace.core.engine.compiled_engine", reason="not built")
 compiled_batch = pytest.importorskip("headrace.core.base.compiled_batch", reason="not built")
 
 ACCOUNT = "$G"
+OTHER = "O"
 
 SUBJECTS = st.sampled_from(
     [
@@ -125,13 +131,53 @@ def traffic(draw: st.DrawFn) -> list[Step]:
     ]
 
 
-def adding_sink(index: int, subject: bytes, *, is_answering: bool) -> Step:
+def adding_sink(index: int, subject: bytes, *, is_answering: bool, is_service: bool = False) -> Step:
     def act(world: World) -> None:
         world.engine.add_sink(
-            ACCOUNT, subject, world.sinks[index], answers=None if is_answering else lambda _: False
+            ACCOUNT,
+            subject,
+            world.sinks[index],
+            answers=None if is_answering else lambda _: False,
+            is_service=is_service,
         )
 
-    return Step(f"adding_sink({index}, {subject!r}, is_answering={is_answering})", act)
+    return Step(
+        f"adding_sink({index}, {subject!r}, is_answering={is_answering}, is_service={is_service})", act
+    )
+
+
+def following(exporter: str, importer: str, source: bytes, local: bytes) -> Step:
+    """Import a stream; `$1` in `local` stands for the wildcard of `source`."""
+
+    def act(world: World) -> None:
+        renames = SubjectTransform(source, local, strict=True) if source != local else None
+        pattern = local if renames is None else renames.reversed().source
+        world.engine.follow(exporter, Follower(importer, source, pattern, renames))
+
+    return Step(f"following({exporter!r}, {importer!r}, {source!r}, {local!r})", act)
+
+
+def moving(index: int, account: str) -> list[Step]:
+    """Let a connection go to another account."""
+    return [closing(index), receiving(index, b'CONNECT {"account":"%b"}\r\n' % account.encode())]
+
+
+def mapping(*pairs: tuple[str, str, int]) -> Step:
+    mappings = [Mapping(source, (MappingDestination(to, weight),)) for source, to, weight in pairs]
+
+    def act(world: World) -> None:
+        world.engine.set_mapper(ACCOUNT, Mapper(mappings, Chance(5)) if mappings else None)
+
+    return Step(f"mapping(*{pairs!r})", act)
+
+
+def forwarding(subject: bytes, reply: bytes, payload: bytes) -> Step:
+    def act(world: World) -> None:
+        forwarded = world.engine.forward(1, ACCOUNT, subject, reply, b"", payload)
+        world.log.append(forwarded.took)
+        world.note(forwarded.events)
+
+    return Step(f"forwarding({subject!r}, {reply!r}, {payload!r})", act)
 
 
 def publishing(subject: bytes, reply: bytes, payload: bytes) -> Step:
@@ -190,8 +236,26 @@ STEPS = st.one_of(
     traffic(),
     traffic(),
     st.builds(
-        lambda *a, **k: [adding_sink(*a, **k)], st.integers(0, 1), PATTERNS, is_answering=st.booleans()
+        lambda *a, **k: [adding_sink(*a, **k)],
+        st.integers(0, 1),
+        PATTERNS,
+        is_answering=st.booleans(),
+        is_service=st.booleans(),
     ),
+    st.sampled_from(
+        [
+            following(OTHER, ACCOUNT, b"a.>", b"a.>"),
+            following(OTHER, ACCOUNT, b"a.*", b"a.b.$1"),
+            following(OTHER, ACCOUNT, b"_INBOX.>", b"a.>"),
+            following(ACCOUNT, OTHER, b"a.*", b"a.$1"),
+            mapping(("a", "a.b", 100), ("a.*", "a.b.$1", 100)),
+            mapping(("a.b", "a", 50), ("_INBOX.*.*", "_INBOX.$2.$1", 100)),
+            mapping(("a.*", "a.{{random(3)}}", 100), ("deny.a", "a", 100)),
+            mapping(),
+        ]
+    ).map(lambda step: [step]),
+    st.builds(moving, st.integers(0, 2), st.sampled_from([ACCOUNT, OTHER, OTHER])),
+    st.builds(lambda *a: [forwarding(*a)], SUBJECTS, st.sampled_from([b"", b"_R_.x"]), PAYLOADS),
     st.builds(lambda *a: [publishing(*a)], SUBJECTS, st.sampled_from([b"", b"_INBOX.x.1"]), PAYLOADS),
     st.builds(
         lambda *a: [answering(*a)], st.lists(REPLIES, min_size=1, max_size=6), st.integers(0, (1 << 64) - 10)
