@@ -321,7 +321,7 @@ class Engine(Protocol):
     def drop_subscriptions(self, connection: Connection) -> None: ...
 
     def revise(self, connection: Connection) -> Sequence[SubscriptionInfo]:
-        """Go by the connection's changed `permissions`; give the subscriptions that ended, as they are not permitted."""
+        """Go by the connection's changed `permissions`; give the subscriptions that ended, as they are refused."""
         ...
 
     def close(self, connection: Connection) -> None:
