@@ -9,6 +9,7 @@ from tests.core_lab import BrokerLab
 
 from headrace.core import limits
 from headrace.core.exports import Mapping, MappingDestination, ServiceExport, StreamExport, StreamImport
+from headrace.core.monitoring.jetstream import HealthOptions, HealthProblem, JszOptions
 from headrace.core.options import (
     AccountOptions,
     Permissions,
@@ -18,6 +19,7 @@ from headrace.core.options import (
     UserOptions,
 )
 from headrace.core.system.account import open_system_account
+from headrace.core.system.facts import statsz
 from headrace.core.system.requests import ACCOUNT_ENDPOINTS, SERVER_ENDPOINTS, RequestFailed
 from headrace.core.transport.memory import MemoryClient
 
@@ -102,6 +104,22 @@ def test_statistics_and_identity_have_envelopes_of_their_own(world: World) -> No
         assert answer["statsz"]["mem"] == 1000
     identity = {"name": "here", "host": world.broker.options.host, "id": world.broker.id}
     assert world.ask("$SYS.REQ.SERVER.PING.IDZ") == identity
+
+
+class JetStream:
+    """JetStream as monitoring sees it."""
+
+    def jsz(self, options: JszOptions) -> dict[str, Any]:  # noqa: ARG002  (the view's shape)
+        return {"memory": 5, "config": {"max_memory": 9, "store_dir": "/secret"}, "limits": {}, "streams": 1}
+
+    def problems(self, options: HealthOptions) -> tuple[HealthProblem, ...]:  # noqa: ARG002  (the view's shape)
+        return ()
+
+
+def test_statistics_tell_of_jetstream_but_not_where_it_lies() -> None:
+    world = World()
+    shown = statsz(world.broker, Process(), JetStream())["jetstream"]
+    assert shown == {"config": {"max_memory": 9}, "stats": {"memory": 5}, "limits": {}}
 
 
 @pytest.mark.parametrize(

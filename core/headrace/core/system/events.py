@@ -14,6 +14,7 @@ from headrace.core.accounts import Account
 from headrace.core.base.clock import NS_PER_MS, NS_PER_S
 from headrace.core.client_info import client_info, encode, ordered
 from headrace.core.connection_record import ConnectionRecord
+from headrace.core.monitoring.jetstream import JetStreamView
 from headrace.core.monitoring.process import Process
 from headrace.core.monitoring.texts import timestamp
 from headrace.core.system.facts import ServerInfo, account_statistics, statsz
@@ -31,10 +32,13 @@ _REFUSED: Final = "Authentication Failure"
 class Events:
     """Tells the system account what happens. The broker calls it; `sequence` counts what was said of the server."""
 
-    def __init__(self, broker: "Broker", facts: ServerInfo, process: Process) -> None:
+    def __init__(
+        self, broker: "Broker", facts: ServerInfo, process: Process, jetstream: JetStreamView | None
+    ) -> None:
         self._broker = broker
         self._facts = facts
         self._process = process
+        self._jetstream = jetstream
         self._account = broker.options.system_account
         self._statistics_subject = f"$SYS.SERVER.{broker.id}.STATSZ"
         self._statistics_ns = FIRST_STATISTICS_NS
@@ -77,7 +81,7 @@ class Events:
 
     def statistics(self) -> dict[str, Any]:
         """Give the message that is published regularly."""
-        return {"server": self._facts(), "statsz": statsz(self._broker, self._process)}
+        return {"server": self._facts(), "statsz": statsz(self._broker, self._process, self._jetstream)}
 
     def connections(self, account: Account) -> dict[str, Any]:
         """Give the event about an account's connections."""

@@ -6,10 +6,20 @@ from typing import Any
 from headrace.core import limits
 from headrace.core.accounts import Account
 from headrace.core.broker import Broker
+from headrace.core.monitoring.jetstream import JetStreamView, JszOptions
 from headrace.core.monitoring.process import Process
 from headrace.core.monitoring.texts import timestamp
 
 _JETSTREAM_FLAG = 1
+_JETSTREAM_STATISTICS = (
+    "memory",
+    "storage",
+    "reserved_memory",
+    "reserved_storage",
+    "accounts",
+    "ha_assets",
+    "api",
+)
 _NOTHING_ELSEWHERE = {
     "gateways": {"msgs": 0, "bytes": 0},
     "routes": {"msgs": 0, "bytes": 0},
@@ -80,12 +90,12 @@ def account_statistics(broker: Broker, account: Account) -> dict[str, Any]:
     }
 
 
-def statsz(broker: Broker, process: Process) -> dict[str, Any]:
+def statsz(broker: Broker, process: Process, jetstream: JetStreamView | None) -> dict[str, Any]:
     """Give the server's statistics as it publishes them."""
     stats = broker.stats
     sent = {"msgs": stats.out_messages, "bytes": stats.out_bytes}
     received = {"msgs": stats.in_messages, "bytes": stats.in_bytes}
-    return {
+    shown: dict[str, Any] = {
         "start": timestamp(broker.start_ns),
         "mem": process.memory_size,
         "cores": process.core_count,
@@ -99,7 +109,16 @@ def statsz(broker: Broker, process: Process) -> dict[str, Any]:
         "received": received,
         "received_from_clients": received,
         "slow_consumers": stats.slow_consumers,
-        "stale_connections": stats.stale_connections,
-        "stalled_clients": stats.stalled_clients,
         "active_servers": 1,
     }
+    troubles = {"stale_connections": stats.stale_connections, "stalled_clients": stats.stalled_clients}
+    shown |= {name: count for name, count in troubles.items() if count}
+    if jetstream is not None:
+        body = jetstream.jsz(JszOptions())
+        config = {name: value for name, value in body.get("config", {}).items() if name != "store_dir"}
+        shown["jetstream"] = {
+            "config": config,
+            "stats": {name: body[name] for name in _JETSTREAM_STATISTICS if name in body},
+            "limits": body.get("limits", {}),
+        }
+    return shown
