@@ -109,10 +109,10 @@ def test_statistics_and_identity_have_envelopes_of_their_own(world: World) -> No
 class JetStream:
     """JetStream as monitoring sees it."""
 
-    def jsz(self, options: JszOptions) -> dict[str, Any]:  # noqa: ARG002  (the view's shape)
+    def jsz(self, options: JszOptions) -> dict[str, Any]:
         return {"memory": 5, "config": {"max_memory": 9, "store_dir": "/secret"}, "limits": {}, "streams": 1}
 
-    def problems(self, options: HealthOptions) -> tuple[HealthProblem, ...]:  # noqa: ARG002  (the view's shape)
+    def problems(self, options: HealthOptions) -> tuple[HealthProblem, ...]:
         return ()
 
 
