@@ -1,7 +1,9 @@
 """The lookup index against dictionaries, through marks, writes, crashes and clean stops, on both kinds of tables."""
 
 import contextlib
+import os
 import random
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +18,7 @@ from headrace.storage.index_root import IndexRoot
 from headrace.storage.index_tables import MemoryTables
 from headrace.storage.interface import SubjectState
 from headrace.storage.subject_indexes import SubjectIndexes
+from headrace.storage.sync import Wake
 
 STREAM = 77
 Note = tuple[object, ...]
@@ -158,6 +161,49 @@ def small_sizes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_an_index_that_another_process_writes_agrees_with_dictionaries_though_that_is_killed(
+    seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    random_ = random.Random(seed)
+    wake = Wake()
+    path = str(tmp_path / "index")
+    with small_sizes(monkeypatch):
+        model = Model()
+        indexes = SubjectIndexes(path, Chance(seed), Steps(), RealFiles(), will_be_process=True)
+        index = indexes.open_log(STREAM, Position(0, 0))
+        indexes.start_process(wake.write_handle)
+        assert indexes.process_id
+        marks: list[tuple[Position, int]] = []
+        for turn in range(150):
+            for _ in range(random_.randint(0, 40)):
+                if random_.random() < 0.7 or not model.messages:
+                    message_id = b"id-%d" % model.sequence if random_.random() < 0.2 else b""
+                    subject = random_.choice(SUBJECTS)
+                    model.tell(index, ("append", model.sequence + 1, model.sequence + 5, subject, message_id))
+                elif random_.random() < 0.99:
+                    gone = random_.choice(list(model.messages))
+                    model.tell(index, ("removed", gone, model.messages[gone], model.change + 1))
+                else:
+                    model.tell(index, ("cleared", model.change + 1))
+            index.mark(model.position)
+            marks.append((model.position, len(model.notes)))
+            model.durable = marks[max(0, len(marks) - random_.randint(1, 3))][0]
+            index.advance(model.durable, 0, urge=random_.random() < 0.3)
+            if random_.random() < 0.5:
+                indexes.wait()
+            if random_.random() < 0.06 and indexes.process_id:
+                os.kill(indexes.process_id, signal.SIGKILL)
+            if random_.random() < 0.2:
+                check(index, model, random_)
+            if turn % 50 == 49:
+                indexes, index, model = _restarted(indexes, index, model, marks, path, random_, wake)
+                check(index, model, random_)
+        check(index, model, random_)
+        indexes.close()
+    wake.close()
+
+
 @pytest.mark.parametrize("kind", ["lmdb", "memory"])
 @pytest.mark.parametrize("seed", range(12))
 def test_the_index_agrees_with_dictionaries_through_writes_and_crashes(
@@ -217,6 +263,7 @@ def _restarted(
     marks: list[tuple[Position, int]],
     path: str,
     random_: random.Random,
+    process: Wake | None = None,
 ) -> tuple[SubjectIndexes, LogIndex, Model]:
     """End, cleanly or not; the log comes back at some mark that it had told to be durable, or a later one."""
     durable = marks[-1]
@@ -233,13 +280,15 @@ def _restarted(
     again = Model(durable=durable[0])
     again.notes = model.notes[: durable[1]]
     del marks[marks.index(durable) + 1 :]
-    indexes = SubjectIndexes(path, Chance(9), Steps(), RealFiles())
+    indexes = SubjectIndexes(path, Chance(9), Steps(), RealFiles(), will_be_process=bool(process))
     index = indexes.open_log(STREAM, durable[0])
     known = index.replay_from
     for position, note in again.notes:
         again.take(note)
         if position.sequence > known.sequence or position.change > known.change:
             apply(index, note)
+    if process is not None:
+        indexes.start_process(process.write_handle)
     index.mark(durable[0])
     assert again.position == durable[0]
     return indexes, index, again
@@ -247,6 +296,9 @@ def _restarted(
 
 def _die(indexes: SubjectIndexes) -> None:
     """The process is killed: nothing is synced, no marker is set."""
+    indexes._indexer.close()
+    if indexes._lock is not None:
+        os.close(indexes._lock)
     environment = getattr(indexes.root.tables, "_environment", None)
     if environment is not None:
         environment.close()

@@ -113,6 +113,10 @@ class JetStreamOptions:
     """Ours: bytes a second that copying mostly deleted segments may read and write."""
     disk_reserve: int = 16 * 1024 * 1024
     """Ours: bytes that are kept for deletes and acks on a full disk; 0: none."""
+    index_memory: int = 256 * 1024 * 1024
+    """Ours: about how many bytes of what the lookup index has yet to write are kept in memory; then publishes wait."""
+    index_process: bool = True
+    """Ours: whether a process of its own writes the lookup index of a server that has a thread to sync."""
 
 
 @dataclass(frozen=True, slots=True)

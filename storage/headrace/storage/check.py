@@ -26,7 +26,9 @@ from headrace.storage.survey import SEGMENTS_FOLDER
 LOOKS_MAX: Final = 5
 """How often a stream is looked at again whose files or findings change meanwhile."""
 
-KNOWN_IN_STORE: Final = frozenset(("format", "lock", STREAMS_FOLDER, INDEX_FOLDER, *JOURNAL_NAMES))
+KNOWN_IN_STORE: Final = frozenset(
+    ("format", "lock", STREAMS_FOLDER, INDEX_FOLDER, f"{INDEX_FOLDER}.lock", *JOURNAL_NAMES)
+)
 
 
 def check_store(path: str, *, files: Files | None = None) -> Report:

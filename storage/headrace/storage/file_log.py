@@ -476,6 +476,15 @@ class FileLog:
         index = self._contents.index
         return index.is_ready or index.hurry()
 
+    @property
+    def is_index_full(self) -> bool:
+        """Whether the lookup index holds as much in memory as it may: appends should wait."""
+        return self._contents.index.is_full
+
+    def when_index_has_room(self, callback: Callable[[], None]) -> None:
+        """Call back when it has room again; it has none now."""
+        self._contents.index.when_room(callback)
+
     def when_index_ready(self, callback: Callable[[], None]) -> None:
         """Call back when the lookup index is ready; it is not now."""
         self._contents.index.when_ready(callback)

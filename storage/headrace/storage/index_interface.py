@@ -79,6 +79,15 @@ class LogIndex(Protocol):
         """
         ...
 
+    @property
+    def is_full(self) -> bool:
+        """Whether as much waits to be written as may: whoever appends should wait."""
+        ...
+
+    def when_room(self, callback: Callable[[], None]) -> None:
+        """Call back when there is room again; there is none now."""
+        ...
+
     # telling
 
     def note_append(self, sequence: int, time_ns: int, subject: bytes, message_id: bytes = b"") -> None:

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Generator
 from typing import Final, Protocol
 
-from headrace.core.base.clock import Clock
+from headrace.core.base.clock import NS_PER_S, Clock
 from headrace.storage.files import Files
 from headrace.storage.index_interface import IndexDamaged, IndexUnwritable
 from headrace.storage.index_jobs import Executor, Job
@@ -19,6 +19,10 @@ OnDone = Callable[[LogRow | None, Exception | None], None]
 """Hears a log's row, or what went wrong: IndexDamaged, IndexUnwritable, or an OSError of a segment's file."""
 
 FAILURES: Final = (IndexDamaged, IndexUnwritable, OSError)
+
+
+class JobCut(OSError):
+    """Whoever did a job is gone, and nobody knows how much of it was done."""
 
 
 class Indexer(Protocol):
@@ -32,8 +36,12 @@ class Indexer(Protocol):
         """Get on with it until `deadline_ns`, and tell who waits what is done; whether more is to do *here*."""
         ...
 
+    def wait(self, timeout_s: float) -> None:
+        """Work, or wait for who does, for so long at most."""
+        ...
+
     def close(self) -> None:
-        """Stop; what was not begun is forgotten, and nobody is told."""
+        """Stop; what was not done is forgotten, and nobody is told."""
         ...
 
 
@@ -58,6 +66,18 @@ class InlineIndexer:
             self._step()
             if self._clock.monotonic_ns() >= deadline_ns:
                 return True
+
+    def wait(self, timeout_s: float) -> None:
+        self.work(self._clock.monotonic_ns() + int(timeout_s * NS_PER_S))
+
+    def unfinished(self) -> list[tuple[Job, OnDone]]:
+        """Stop, and give what was not begun; a job that was begun is cut."""
+        waiting = list(self._waiting)
+        on_done = self._on_done if self._running is not None else None
+        self.close()
+        if on_done is not None:
+            on_done(None, JobCut())
+        return waiting
 
     def close(self) -> None:
         if self._running is not None:

@@ -211,6 +211,15 @@ class StreamLog(Protocol):
         """Call back when they are; they are not now."""
         ...
 
+    @property
+    def is_index_full(self) -> bool:
+        """Whether the lookup index holds as much in memory as it may: appends should wait."""
+        ...
+
+    def when_index_has_room(self, callback: Callable[[], None]) -> None:
+        """Call back when it has room again; it has none now."""
+        ...
+
     # changes; each raises LogFenced or DiskFull and then has changed nothing
 
     def append(self, entries: Sequence[Entry]) -> int:

@@ -138,8 +138,7 @@ class LmdbTables:
         self._marker.close()
 
     def close(self) -> None:
-        self._environment.sync(True)
-        # With the time of its last change, which LMDB's own sync leaves to the system.
+        # LMDB writes by write calls, so this syncs all of it, and the time of its last change too.
         os.fsync(self._handle)
         _STAMP.pack_into(self._marker, _STAMP_OFFSET, *self._stamp())
         self._environment.close()

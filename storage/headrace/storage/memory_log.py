@@ -155,6 +155,13 @@ class MemoryLog:
     def is_index_ready(self) -> bool:
         return True
 
+    @property
+    def is_index_full(self) -> bool:
+        return False
+
+    def when_index_has_room(self, callback: Callable[[], None]) -> None:
+        callback()
+
     def when_index_ready(self, callback: Callable[[], None]) -> None:
         callback()
 

@@ -25,7 +25,7 @@ from headrace.storage.contents import Contents
 from headrace.storage.file_log import FileLog
 from headrace.storage.files import Files, RealFiles, make_folders, remove_tree
 from headrace.storage.framing import FileHeader, FileKind, fresh_salt
-from headrace.storage.index_interface import IndexStore, Position
+from headrace.storage.index_interface import Position
 from headrace.storage.interface import DiskFull, StorageError, StoreLocked, StoreUnusable, StreamLog
 from headrace.storage.memory_log import MemoryLog
 from headrace.storage.recovery import Shared, recover
@@ -61,6 +61,10 @@ class StoreOptions:
     sync_interval_ns: int = 0
     is_threaded: bool = False
     is_index_in_memory: bool = False
+    is_indexer_process: bool = False
+    """With threads: let a process of its own write the lookup index."""
+    index_memory: int = 256 * 1024 * 1024
+    """About how many bytes of what the index has yet to write are kept before publishes have to wait."""
     scrub_rate: int = 0
     """Bytes a second of sealed segments that are read again in the background; 0: none."""
     reserve_size: int = 0
@@ -163,8 +167,13 @@ class FileStore:
         else:
             self._worker = sync_thread(files, self._wake)
         self._commit.use(self._worker)
-        self._indexes: IndexStore = SubjectIndexes(
-            None if options.is_index_in_memory else f"{path}/{INDEX_FOLDER}", chance, scheduler, files
+        self._indexes = SubjectIndexes(
+            None if options.is_index_in_memory else f"{path}/{INDEX_FOLDER}",
+            chance,
+            scheduler,
+            files,
+            memory_max=options.index_memory,
+            will_be_process=options.is_threaded and options.is_indexer_process,
         )
         self._room = Room(files, path, scheduler, reserve_size=options.reserve_size)
         self._shared = Shared(
@@ -190,6 +199,8 @@ class FileStore:
         self.on_finding: Callable[[StreamLog, str], None] = _ignore_finding
         """Told of each damage that is met, once, in a line for the log."""
         self._recover()
+        if self._wake is not None and options.is_indexer_process:
+            self._indexes.start_process(self._wake.write_handle)
         self._begin_rebuilds()
         self._scrub_errands = Errands(scheduler, self._wake)
         self._scrub = Scrub(
@@ -387,6 +398,7 @@ class FileStore:
         self._scrub_errands.deliver()
         self._commit.on_worker_done()
         if not self._is_closed:
+            self._indexes.work(0)
             self._follow_up()
 
     def _follow_up(self) -> None:

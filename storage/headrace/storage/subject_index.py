@@ -50,6 +50,7 @@ from headrace.storage.index_rows import (
     unseal,
 )
 from headrace.storage.index_tables import Table, Transaction
+from headrace.storage.index_worker import JobCut
 from headrace.storage.interface import Matcher, SubjectState
 from headrace.storage.subject_view import Chunks, SubjectView
 
@@ -164,6 +165,13 @@ class SubjectIndex:
 
     def when_ready(self, callback: Callable[[], None]) -> None:
         self._when_ready.append(callback)
+
+    @property
+    def is_full(self) -> bool:
+        return self._owner.is_full
+
+    def when_room(self, callback: Callable[[], None]) -> None:
+        self._owner.when_room(callback)
 
     def use(self, feed: Feed, durable: Position) -> None:
         self._feed = feed
@@ -296,6 +304,8 @@ class SubjectIndex:
             self._owner.wait()
             if before == (rebuild.told_to, rebuild.is_telling):
                 break  # it waits for what is not durable yet
+            if self._rebuild not in (None, rebuild):
+                break  # it failed, and begins again a little later
         return self.is_ready
 
     def note_lost(self, sequence: int) -> None:
@@ -312,7 +322,7 @@ class SubjectIndex:
         self._is_unstamped = False
         self._resumed = None
         self._rebuild = _Rebuild()
-        self._hurry_until_ns = self._clock.monotonic_ns() + HURRY_NS
+        self._hurry_until_ns = self._clock.monotonic_ns() + HURRY_NS if self._owner.is_inline else 0
         self._retry_ns = 0
         self._known.clear()
         self._unsettled.clear()
@@ -444,6 +454,8 @@ class SubjectIndex:
             return  # of rows that are none any more
         if isinstance(error, IndexDamaged):
             self._owner.start_over()
+        elif isinstance(error, JobCut):
+            self._submit()
         elif error is not None:
             # Part of it may be written; that it was begun stays true until it is done.
             self._has_failed = True
@@ -472,7 +484,7 @@ class SubjectIndex:
             del layers[place + 1]
 
     def _forget_pending(self, layers: Sequence[Layer]) -> None:
-        self._owner.pending_notes -= sum(each.notes for each in layers if each.position is not None)
+        self._owner.written(sum(each.notes for each in layers if each.position is not None))
 
     # rebuilding
 
@@ -511,6 +523,8 @@ class SubjectIndex:
         else:
             # No room, or a segment's file that went meanwhile: from the beginning, a little later.
             self.rebuild()
+            if isinstance(error, JobCut):
+                return
             self._retry_ns = self._clock.monotonic_ns() + RETRY_AFTER_NS
 
     def _end_rebuild(self, feed: Feed) -> None:

@@ -13,6 +13,7 @@ class UntoldIndex:
     replay_from = Position(1 << 64, 1 << 64)
     subject_count = 0
     is_ready = True
+    is_full = False
 
     def note_append(self, sequence: int, time_ns: int, subject: bytes, message_id: bytes = b"") -> None: ...
 
@@ -41,6 +42,8 @@ class UntoldIndex:
     def note_lost(self, sequence: int) -> None: ...
 
     def use(self, feed: Feed, durable: Position) -> None: ...
+
+    def when_room(self, callback: Callable[[], None]) -> None: ...
 
     def when_ready(self, callback: Callable[[], None]) -> None: ...
 

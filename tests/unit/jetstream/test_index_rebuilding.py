@@ -82,7 +82,7 @@ def test_publishes_wait_so_long_and_then_hear_why(world: World, gate: Gate) -> N
     world.scheduler.advance(5 * NS_PER_S)
     refused = answer(world, reply)
     assert refused is not None
-    assert refused["error"]["description"] == "lookup index is being rebuilt"
+    assert refused["error"]["description"] == "lookup index is busy"
     assert not world.messages()
     gate.open()
     assert world.publish("s.a", Nats_Msg_Id="x")["seq"] == 1

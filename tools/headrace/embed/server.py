@@ -40,7 +40,7 @@ class Server:
         log: logging.Logger | None = None,
     ) -> None:
         if options is None:
-            wish = JetStreamOptions(store_dir=store_dir) if jetstream else None
+            wish = JetStreamOptions(store_dir=store_dir, index_process=False) if jetstream else None
             options = ServerOptions(host=host, port=port, jetstream=wish)
         self._options = options
         self._log = log if log is not None else logging.getLogger(LOGGER)

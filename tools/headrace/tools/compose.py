@@ -188,6 +188,8 @@ def _opened_store(
         scrub_rate=options.scrub_rate,
         rewrite_rate=options.rewrite_rate,
         reserve_size=options.disk_reserve,
+        index_memory=options.index_memory,
+        is_indexer_process=options.index_process,
     )
     path = store_path(options.store_dir or default_store_dir())
     try:

@@ -391,6 +391,8 @@ class _Translation:
             "scrub_rate": block.scrub_rate,
             "rewrite_rate": block.rewrite_rate,
             "disk_reserve": block.disk_reserve,
+            "index_memory": block.index_memory,
+            "index_process": block.index_process,
             "max_ack_pending": block.limits.max_ack_pending,
         }
         if isinstance(block.sync_interval, int):

@@ -130,6 +130,8 @@ class JetStream(Block):
     scrub_rate: Annotated[StorageSize, Field(ge=0)] | None = None
     rewrite_rate: Annotated[StorageSize, Field(gt=0)] | None = None
     disk_reserve: Annotated[StorageSize, Field(ge=0)] | None = None
+    index_memory: Annotated[StorageSize, Field(gt=0)] | None = None
+    index_process: bool | None = None
     limits: JetStreamLimits = JetStreamLimits()
 
 

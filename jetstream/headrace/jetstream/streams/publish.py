@@ -100,7 +100,7 @@ class Publishing:
             self._refuse(batch, ApiError(error_table.STREAM_STORE_FAILED, err="sequences are used up"))
         elif self._in_flight_size > REFUSE_SIZE or self._in_flight_messages > REFUSE_MESSAGES:
             self._refuse(batch, ApiError(error_table.STREAM_TOO_MANY_REQUESTS), TOO_MANY_REQUESTS)
-        elif self._parked:
+        elif self._parked or self._log.is_index_full:
             self._park(batch)
         elif self._is_blind and batch.bare and self._has_room_for(batch):
             self._append_blindly(batch)
@@ -122,7 +122,10 @@ class Publishing:
         if self._parked_timer is None:
             deadline_ns = self._scheduler.monotonic_ns() + LOOKUP_WAIT_NS
             self._parked_timer = self._scheduler.call_at(deadline_ns, self._on_parked_long)
-            self._log.when_index_ready(self._on_index_ready)
+            if self._log.is_index_full:
+                self._log.when_index_has_room(self._on_index_ready)
+            else:
+                self._log.when_index_ready(self._on_index_ready)
 
     def _unparked(self) -> list[Batch]:
         parked, self._parked = self._parked, []
@@ -140,7 +143,7 @@ class Publishing:
 
     def _on_parked_long(self) -> None:
         self._parked_timer = None
-        self._refuse_parked("lookup index is being rebuilt")
+        self._refuse_parked("lookup index is busy")
 
     def _refuse_parked(self, reason: str) -> None:
         for batch in self._unparked():
