@@ -6,6 +6,7 @@ but for the sync worker and the errands (`sync.py`), which report through one ha
 calls back instead.
 """
 
+import contextlib
 import errno
 import os
 import select
@@ -489,7 +490,9 @@ def _locked(files: Files, path: str) -> int:
         ) from error
     except OSError as error:
         raise StoreUnusable(f"could not write to the storage directory: {path}: {error.strerror}") from error
-    files.pwrite(handle, f"{os.getpid()}\n".ljust(_TEXT_SIZE_MAX).encode(), 0)
+    # On a full disk nobody can be told who holds it; it is held all the same.
+    with contextlib.suppress(OSError):
+        files.pwrite(handle, f"{os.getpid()}\n".ljust(_TEXT_SIZE_MAX).encode(), 0)
     return handle
 
 
