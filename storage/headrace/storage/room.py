@@ -14,6 +14,7 @@ room.
 
 import contextlib
 import errno
+from collections.abc import Iterator
 from typing import Final
 
 from headrace.core.base.clock import NS_PER_MS, Clock
@@ -46,9 +47,7 @@ class Room:
         self._path = path
         self._clock = clock
         self._reserve_size = reserve_size
-        self._held = {
-            name for name in files.list_folder(path) if name.startswith(RESERVE_PREFIX) and reserve_size
-        }
+        self._held = set(self._found()) if reserve_size else set[str]()
         self._is_owing = False
         self._retry_ns = 0
         self.is_short = False
@@ -104,7 +103,26 @@ class Room:
         size = min(self._reserve_size, free // FREE_SHARE) // PIECES
         if size < PIECE_SIZE_MIN:
             return False
-        return all(self._make(name, size) for name in missing)
+        if not all(self._make(name, size) for name in missing):
+            return False
+        try:
+            self._files.sync_folder(self._path)
+        except OSError:
+            return False
+        return True
+
+    def _found(self) -> Iterator[str]:
+        """Give the files of the reserve that are there; those that a crash has left too small are no help."""
+        for name in self._files.list_folder(self._path):
+            if not name.startswith(RESERVE_PREFIX):
+                continue
+            path = f"{self._path}/{name}"
+            status = self._files.status(path)
+            if status is not None and status.size >= PIECE_SIZE_MIN:
+                yield name
+            else:
+                with contextlib.suppress(OSError):
+                    self._files.unlink(path)
 
     def _make(self, name: str, size: int) -> bool:
         path = f"{self._path}/{name}"
@@ -114,6 +132,7 @@ class Room:
             return False
         try:
             self._files.preallocate(handle, 0, size)
+            self._files.sync(handle)
         except OSError:
             with contextlib.suppress(OSError):
                 self._files.unlink(path)
