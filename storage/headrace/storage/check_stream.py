@@ -229,6 +229,9 @@ class StreamCheck:
             if examined.contents.segments.find(header.sequence) is not None:
                 counted.messages += 1
                 counted.size += accounted_size(header, extras.size)
+        elif header.type == RecordType.ERASED:
+            self._check_gap(examined, segment, counted.expected, header.sequence)
+            counted.expected = header.sequence + 1
         elif header.type == RecordType.SKIP:
             first, last = parse_skip(header, found.body)
             self._check_gap(examined, segment, counted.expected, first)

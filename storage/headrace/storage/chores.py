@@ -50,6 +50,8 @@ class Chores:
         self._queue: deque[_Running] = deque()
         self._paced: _Running | None = None
         self._is_stopped = False
+        self.empty_journal: Callable[[Then], None] = self._without_journal
+        """Has all that the journal holds brought to its files, synced, and overwritten in the journal."""
 
     def run(self, chore: Chore, then: Then) -> None:
         """Do `chore`; `then` hears how it ended, in a later turn."""
@@ -64,6 +66,9 @@ class Chores:
         """Begin no further step."""
         self._is_stopped = True
         self._queue.clear()
+
+    def _without_journal(self, then: Then) -> None:
+        self.run(iter(()), then)
 
     def _next(self) -> None:
         if self._paced is None and self._queue:

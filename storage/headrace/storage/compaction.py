@@ -104,7 +104,9 @@ class Compaction:
         """Whether the generation is written and the index has not got there."""
         return self._phase is Phase.READY and not self._has_index_passed
 
-    def begin(self, facts: Facts, *, ids: Sequence[tuple[bytes, int, int]], batch: int) -> None:
+    def begin(
+        self, facts: Facts, *, ids: Sequence[tuple[bytes, int, int]], erasing: Sequence[Operation], batch: int
+    ) -> None:
         """Take what holds at this boundary, where everything was handed over."""
         assert self._phase is Phase.IDLE, "one generation at a time"
         change = self._state.change
@@ -116,6 +118,7 @@ class Compaction:
             consumers={},
             ids=ids,
             damage=facts.damage,
+            erasing=erasing,
             change=change,
             batch=batch,
         )

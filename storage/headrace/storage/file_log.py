@@ -447,6 +447,10 @@ class FileLog:
         except StorageError as error:
             self.fence(str(error))
 
+    def erase(self, ranges: Sequence[tuple[int, int]]) -> None:
+        """Overwrite messages that were removed before a crash, for which there was no time then."""
+        self._upkeep.erase(ranges)
+
     def prepare_close(self) -> None:
         """All is durable: add the close marks, for one more commit."""
         if self._fenced or not self._is_touched:
@@ -531,6 +535,8 @@ class FileLog:
             change = self._record([["remove", contents.last, pack_ranges(ranges), secure]], sync=True)
             removed = contents.remove_ranges(ranges, change)
             self._upkeep.note_removed(removed)
+            if secure:
+                self._upkeep.erase(ranges)
         else:
             removed = 0
         if ahead > contents.last:

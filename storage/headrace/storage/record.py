@@ -57,6 +57,7 @@ class RecordType(IntEnum):
     SETTLE = 4
     CLOSE = 5
     SEAL = 6
+    ERASED = 7
     OPERATIONS = 16
     COMPLETE = 17
     OFFSETS = 24
@@ -211,6 +212,25 @@ def encode_message(entry: Entry, *, guard: int, sequence: int) -> bytes:
     )
 
 
+def encode_erased(header: Header, kept: Extras) -> bytes:
+    """Encode how a message's record begins once it is erased: its header and what its append caused; zeros follow."""
+    evicted = tuple(sequence for first, last in kept.evicted for sequence in range(first, last + 1))
+    effect = Effect(kept.first_sequence, evicted, kept.subject_before, kept.all_before)
+    flags, extras = _encode_extras(Entry(b"", b"", b"", header.time_ns, b"", kept.previous or 0, effect))
+    body = extras.ljust(header.length - HEADER_SIZE, b"\0")
+    record = encode(
+        RecordType.ERASED,
+        body,
+        guard=header.guard,
+        sequence=header.sequence,
+        time_ns=header.time_ns,
+        flags=flags,
+        subject_size=header.subject_size,
+        headers_size=header.headers_size,
+    )
+    return record[: HEADER_SIZE + len(extras)]
+
+
 def message_size(entry: Entry) -> int:
     """Give how many bytes `encode_message` will make."""
     extras = len(_encode_extras(entry)[1]) if _has_extras(entry) else 0
@@ -313,6 +333,16 @@ def parse_header(data: bytes, position: int, guard: int) -> Header:
 def parse_header_unchecked(data: bytes) -> Header:
     """Read the fields of a header that does not check, for a guess. Raises struct.error."""
     return Header._make(_WHOLE_HEADER.unpack_from(data))
+
+
+def parse_record(raw: bytes, guard: int) -> tuple[Header, Extras]:
+    """Read a message's record from its first byte on, and check it. Raises RecordInvalid."""
+    header = parse_header(raw, 0, guard)
+    body = raw[HEADER_SIZE : header.end]
+    check_body(header, body)
+    if header.type != RecordType.MESSAGE:
+        raise RecordInvalid("it is no message")
+    return header, parse_extras(header, body)
 
 
 def check_body(header: Header, body: bytes) -> None:

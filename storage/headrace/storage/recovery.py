@@ -20,6 +20,7 @@ from headrace.storage.bounds import Bounds
 from headrace.storage.chores import Chores
 from headrace.storage.commit import GroupCommit
 from headrace.storage.contents import Contents
+from headrace.storage.erasure import Erasure, erase
 from headrace.storage.file_log import FileLog
 from headrace.storage.files import Files
 from headrace.storage.framing import (
@@ -78,10 +79,12 @@ def recover(shared: Shared, folder: str, stream_id: int) -> FileLog:
     loaded = load_state(shared.files, folder)
     state = loaded.state
     segments = Segments(shared.files, shared.blocks, shared.offsets)
+    redone = _redo_erasures(shared.files, folder, state)
     restored = restore_segments(shared.files, shared.blocks, folder, loaded, segments)
     for path in restored.leftovers:
         _unlink(shared.files, path)
     is_sound = loaded.is_clean and not restored.missing and not restored.damage
+    is_sound = is_sound and not redone and not state.secure
     is_clean = is_sound and is_closed(shared.files, state, segments)
     survey = survey_segments(shared.files, shared.blocks, state, segments, is_clean=is_clean)
     index = shared.indexes.open_log(stream_id, Position(survey.last, state.change))
@@ -125,8 +128,22 @@ def recover(shared: Shared, folder: str, stream_id: int) -> FileLog:
     )
     if not is_clean:
         _sync_found(shared.files, segments, survey, state_log)
-        log.note_opened(found, len(survey.events))
+        log.note_opened([*found, *redone], len(survey.events))
+        for removal in state.secure:
+            log.erase(removal.ranges)
     return log
+
+
+def _redo_erasures(files: Files, folder: str, state: State) -> list[Operation]:
+    """Overwrite what was to be overwritten when the process ended; give the operations that say so."""
+    todo = [
+        Erasure(f"{folder}/{SEGMENTS_FOLDER}/{name}", name, offset, head, size)
+        for _, name, offset, head, size in state.erasing.values()
+    ]
+    for _ in erase(files, todo):
+        pass
+    state.erasing.clear()
+    return [["erased", [[each.name, each.offset] for each in todo]]] if todo else []
 
 
 # ---- what was found is written down
@@ -249,6 +266,7 @@ def _continued(
         consumers=state.consumers,
         ids=state.ids,
         damage=state.damage,
+        erasing=list(state.erasing.values()),
         change=state.change,
         batch=batch,
     )

@@ -304,7 +304,7 @@ def guess_salt(data: bytes, kinds: frozenset[int]) -> int:
     return 0
 
 
-_IN_SEGMENTS: Final = frozenset(range(RecordType.MESSAGE, RecordType.SEAL + 1))
+_IN_SEGMENTS: Final = frozenset(range(RecordType.MESSAGE, RecordType.ERASED + 1))
 _IN_STATES: Final = frozenset((RecordType.OPERATIONS, RecordType.COMPLETE))
 
 

@@ -134,6 +134,10 @@ class Segments:
             self._blocks.forget(old.salt)
         self._offsets.use(new, lambda: offsets)
 
+    def forget_blocks(self, salt: int) -> None:
+        """A segment's file was overwritten in a part: what was read of it is old."""
+        self._blocks.forget(salt)
+
     def offsets(self, segment: Segment) -> Offsets:
         """Give where a segment's messages lie; may read the whole segment once."""
         if segment.offsets is not None and (segment is self.all[-1] or segment.written < segment.used):

@@ -84,7 +84,9 @@ def find_offsets(read: Read, salt: int, *, first: int, last: int, end: int, reco
     known to be; with it, a damaged skip record is told from damaged messages.
     """
     units = array("I")
-    note, unpack, message = units.append, _START.unpack_from, RecordType.MESSAGE
+    note, unpack = units.append, _START.unpack_from
+    # An erased message keeps its place.
+    messages = (RecordType.MESSAGE, RecordType.ERASED)
     runs: list[_Run] = []
     position = base = FILE_HEADER_SIZE
     window = b""
@@ -106,7 +108,7 @@ def find_offsets(read: Read, salt: int, *, first: int, last: int, end: int, reco
         ):
             position = _next_record(read, salt, position + ALIGNMENT, end)
             continue
-        if kind == message:
+        if kind in messages:
             if sequence >= expected:
                 if is_new_run or sequence > expected:
                     runs.append(_Run(sequence, len(units), sequence - expected))

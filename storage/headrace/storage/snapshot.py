@@ -61,6 +61,7 @@ def snapshot_records(
     consumers: Mapping[str, ConsumerRecord],
     ids: Sequence[tuple[bytes, int, int]],
     damage: Sequence[DamagedPlace],
+    erasing: Iterable[Operation],
     change: int,
     batch: int,
 ) -> list[list[Operation]]:
@@ -69,6 +70,7 @@ def snapshot_records(
     operations += consumer_operations(consumers.values())
     operations += [["lost", *each] for each in contents.lost]
     operations += [["damage", *each] for each in damage]
+    operations += erasing
     operations += [["ids", ids[start : start + IDS_MAX]] for start in range(0, len(ids), IDS_MAX)]
     for segment in contents.segments.all:
         operations.append(_segment_operation(segment))

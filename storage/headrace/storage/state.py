@@ -112,6 +112,10 @@ class State:
     checkpoint: Checkpoint = NO_CHECKPOINT
     removals: list[Removal] = field(default_factory=list[Removal])
     ids: list[KnownId] = field(default_factory=list[KnownId])
+    secure: list[Removal] = field(default_factory=list[Removal])
+    """Removals behind the last checkpoint whose messages are to be overwritten."""
+    erasing: dict[tuple[str, int], Operation] = field(default_factory=dict[tuple[str, int], Operation])
+    """What was to be overwritten and was not said to be, by segment and offset."""
     lost: list[Lost] = field(default_factory=list[Lost])
     damage: list[DamagedPlace] = field(default_factory=list[DamagedPlace])
     closed: Closed | None = None
@@ -172,6 +176,7 @@ def _replay_config(state: State, _: int, operation: Operation) -> None:
 
 def _replay_checkpoint(state: State, _: int, operation: Operation) -> None:
     state.checkpoint = Checkpoint(**operation[1])
+    state.secure = [each for each in state.secure if each.change > state.checkpoint.change]
     state.closed = None
 
 
@@ -193,8 +198,20 @@ def _replay_folded(state: State, _: int, operation: Operation) -> None:
 
 
 def _replay_remove(state: State, change: int, operation: Operation) -> None:
-    state.removals.append(Removal(change, operation[1], unpack_ranges(operation[2])))
+    removal = Removal(change, operation[1], unpack_ranges(operation[2]))
+    state.removals.append(removal)
+    if operation[3]:
+        state.secure.append(removal)
     state.closed = None
+
+
+def _replay_erase(state: State, _: int, operation: Operation) -> None:
+    state.erasing[operation[1], operation[2]] = operation
+
+
+def _replay_erased(state: State, _: int, operation: Operation) -> None:
+    for name, offset in operation[1]:
+        state.erasing.pop((name, offset), None)
 
 
 def _replay_drop(state: State, _: int, operation: Operation) -> None:
@@ -258,6 +275,8 @@ _REPLAYS: Final[dict[str, Callable[[State, int, Operation], None]]] = {
     "bits": _replay_bits,
     "folded": _replay_folded,
     "remove": _replay_remove,
+    "erase": _replay_erase,
+    "erased": _replay_erased,
     "drop": _replay_drop,
     "consumer": _replay_consumer,
     "register": _replay_register,

@@ -2,8 +2,8 @@
 
 This module only reads, so that recovery, the offline reader and the checker share it. The steps: `restore_segments`
 puts up what the state log knows; `survey_segments` walks over what came after the last checkpoint, and says how far
-the log goes, what is durable, what is missing and what is damaged; `replay` applies appends and removals in the order
-in which they happened, by the code that runs in service.
+the log goes, what is durable, what is missing and what is damaged; `replay` applies appends and removals in the
+order in which they happened, by the code that runs in service.
 """
 
 import contextlib
@@ -28,6 +28,7 @@ from headrace.storage.index_interface import LogIndex, Position
 from headrace.storage.interface import CorruptRecord
 from headrace.storage.record import (
     MARKS,
+    NO_EXTRAS,
     Extras,
     RecordInvalid,
     RecordType,
@@ -46,6 +47,9 @@ from headrace.storage.state import DamagedPlace, Removal, State
 from headrace.storage.state_log import LoadedState
 
 SEGMENTS_FOLDER: Final = "seg"
+
+_NAMING: Final = frozenset((RecordType.MESSAGE, RecordType.ERASED, RecordType.SKIP))
+"""Records that use up sequences."""
 
 
 class Appended(NamedTuple):
@@ -67,6 +71,7 @@ class Skipped(NamedTuple):
     sequence: int
     time_ns: int
     is_missing: bool
+    extras: Extras = NO_EXTRAS
 
 
 @dataclass
@@ -201,9 +206,9 @@ def _take_in(files: Files, handle: int, segment: Segment) -> None:
     for found in walk(lambda size, offset: files.pread(handle, size, offset), segment.salt):
         if isinstance(found, End):
             segment.used = segment.written = found.offset
-        elif isinstance(found, Found) and found.header.type in (RecordType.MESSAGE, RecordType.SKIP):
+        elif isinstance(found, Found) and found.header.type in _NAMING:
             segment.last = max(segment.last, found.header.sequence)
-            if found.header.type == RecordType.MESSAGE:
+            if found.header.type != RecordType.SKIP:
                 segment.records += 1
                 segment.note_time(found.header.time_ns)
                 segment.id_time_ns = found.header.time_ns
@@ -371,6 +376,14 @@ def _note_record(segment: Segment, found: Found, survey: Survey) -> None:
             )
         )
         survey.last = header.sequence
+    elif header.type == RecordType.ERASED:
+        if header.sequence > survey.last:
+            extras, sequence = parse_extras(header, body), header.sequence
+            _note_missing(survey, segment, sequence - 1)
+            survey.events.append(
+                Skipped(segment, sequence, sequence, header.time_ns, is_missing=True, extras=extras)
+            )
+            survey.last = sequence
     elif header.type == RecordType.SKIP:
         first, last = parse_skip(header, body)
         if last > survey.last:
@@ -464,6 +477,7 @@ def _replay_event(contents: Contents, event: Appended | Skipped, known: Position
             contents.apply(event.sequence, extras)
     elif event.is_missing:
         contents.missed(event.segment, first=event.first, last=event.sequence)
+        contents.apply(event.sequence, event.extras)
     else:
         contents.skipped(event.segment, last=event.sequence, time_ns=event.time_ns)
 

@@ -16,6 +16,7 @@ off the loop and copied into the state log before.
 **A generation** is begun when changes outweigh the snapshot, after what may be folded was folded (`compaction.py`).
 """
 
+import contextlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ from headrace.storage.bounds import Bounds
 from headrace.storage.chores import Chores
 from headrace.storage.compaction import Compaction, Facts
 from headrace.storage.contents import Contents
+from headrace.storage.erasure import Erasure, erase, erasures
 from headrace.storage.files import Files
 from headrace.storage.framing import fresh_salt
 from headrace.storage.interface import StorageError
@@ -42,7 +44,7 @@ from headrace.storage.rewrite import (
     rewrite,
 )
 from headrace.storage.room import Room, is_full
-from headrace.storage.segment import COMPANIONS, Segment
+from headrace.storage.segment import COMPANIONS, Segment, parse_segment_name
 from headrace.storage.segment_writer import SegmentWriter
 from headrace.storage.snapshot import IDS_MAX, RANGE_SIZE, Capture, capture
 from headrace.storage.state import Operation
@@ -71,9 +73,10 @@ class _Work:
 
     folds: list[tuple[Segment, bytes]] = field(default_factory=list[tuple[Segment, bytes]])
     rewrite: Rewritten | None = None
+    erasures: list[Erasure] = field(default_factory=list[Erasure])
 
     def __bool__(self) -> bool:
-        return bool(self.folds) or self.rewrite is not None
+        return bool(self.folds) or self.rewrite is not None or bool(self.erasures)
 
 
 @dataclass(slots=True)
@@ -138,6 +141,10 @@ class Upkeep:
         self._busy: set[Segment] = set()
         self._unfit: set[Segment] = set()
         self._rewritten: Rewritten | None = None
+        self._to_erase: list[Erasure] = []
+        self._erasing: dict[tuple[str, int], Erasure] = {}
+        self._held_back: list[str] = []
+        self._ids_of_erased: list[KnownId] = []
         self._is_rewriting = False
         self._is_folding = False
         self._has_folded = False
@@ -177,6 +184,14 @@ class Upkeep:
         """A start had to replay so many messages behind the last checkpoint: they count towards the next."""
         self._captured_last -= count
 
+    def erase(self, ranges: Sequence[tuple[int, int]]) -> None:
+        """Have messages overwritten, which were removed just now."""
+        since_ns = self._clock.now_ns() - self.message_id_window_ns
+        for each in erasures(self._contents.segments, ranges):
+            self._to_erase.append(each.erasure)
+            if each.message_id and each.time_ns >= since_ns:
+                self._ids_of_erased.append((each.message_id, each.sequence, each.time_ns))
+
     def on_idle(self) -> None:
         """Nothing was appended for a while: where space is to be given back, do not wait for a checkpoint to be due."""
         if self._removed_count and not self._is_wanted and self._has_waste():
@@ -199,8 +214,7 @@ class Upkeep:
     def on_committed(self) -> None:
         """The cycle is done: unlink what the state log durably says is dropped, begin what waited for it."""
         doomed, self._drops_flying = self._drops_flying, []
-        for path in doomed:
-            self._errands.run(partial(_unlink_segment, self._files, path), _ignore)
+        self._unlink(doomed)
         work, self._work_flying = self._work_flying, _Work()
         if work:
             self._begin(work)
@@ -221,9 +235,8 @@ class Upkeep:
         gives_back = self._room.is_short and bool(captured.capture.dead or captured.replaced)
         if not gives_back and not self._has_index_passed(captured.capture):
             return False
-        operations = list(captured.capture.operations)
         dead, knowing = self._dead_segments(captured)
-        operations += [["drop", each.name] for each in (*captured.replaced, *dead)]
+        operations = [*_operations(captured), *(["drop", each.name] for each in dead)]
         try:
             # Nobody's answer waits for it; a cycle that drops segments syncs the state log all the same.
             self._state.add(operations, sync=False)
@@ -235,6 +248,7 @@ class Upkeep:
             self._contents.segments.discard(segment)
         self._dropping += [each.path for each in (*captured.replaced, *dead)]
         self._work = captured.work
+        self._erasing.update(((each.name, each.offset), each) for each in captured.work.erasures)
         for segment in knowing:
             self._look_up_ids(segment)
         return True
@@ -244,8 +258,7 @@ class Upkeep:
         operations: list[Operation] = []
         for captured in (self._captured, self._capture()):
             if captured is not None:
-                operations += captured.capture.operations
-                operations += [["drop", each.name] for each in captured.replaced]
+                operations += _operations(captured)
         self._captured = None
         return operations
 
@@ -253,9 +266,11 @@ class Upkeep:
         """Give what makes the next generation count, where it is ready; begin one where it is due. At a boundary."""
         if not self._compaction.is_idle:
             return self._compaction.errand(is_urgent=self._room.is_short)
-        if self._state.wants_generation and self._captured is None and not self._is_folding:
+        is_ready = self._captured is None and not self._is_folding and not self._to_erase
+        if self._state.wants_generation and is_ready:
             self._has_folded = False
-            self._compaction.begin(facts, ids=list(self.known_ids), batch=self._writer.batch)
+            erasing = [each.operation for each in self._erasing.values()]
+            self._compaction.begin(facts, ids=list(self.known_ids), erasing=erasing, batch=self._writer.batch)
         return None
 
     def on_followed(self, error: OSError | None) -> str:
@@ -275,7 +290,7 @@ class Upkeep:
     # ---- checkpoints
 
     def _is_due(self) -> bool:
-        if self._is_wanted or self._rewritten is not None:
+        if self._is_wanted or self._to_erase or self._rewritten is not None:
             return True
         if self._state.wants_generation and not self._has_folded and self._foldable():
             return True
@@ -292,8 +307,11 @@ class Upkeep:
         self._is_wanted = False
         operations, replaced = self._put_in_place()
         taken = capture(self._contents, change=self._state.change, batch=self._writer.batch)
-        taken.operations[:0] = operations
-        work = _Work()
+        taken.operations[:0] = [*operations, *_id_operations(self._ids_of_erased)]
+        self.known_ids += self._ids_of_erased
+        self._ids_of_erased = []
+        work = _Work(erasures=self._to_erase)
+        self._to_erase = []
         if not self._is_rewriting:
             work.rewrite = self._planned_rewrite()
         if self._state.wants_generation:
@@ -366,6 +384,37 @@ class Upkeep:
             self._chores.run(fold(self._files, folds), partial(self._on_folded, work.folds))
         if work.rewrite is not None:
             self._chores.queue(rewrite(self._files, work.rewrite), partial(self._on_rewritten, work.rewrite))
+        if work.erasures:
+            self._chores.empty_journal(partial(self._on_journal_empty, work.erasures))
+
+    def _on_journal_empty(self, todo: Sequence[Erasure], error: OSError | None) -> None:
+        if error is None:
+            self._chores.run(erase(self._files, todo), partial(self._on_erased, todo))
+
+    def _on_erased(self, todo: Sequence[Erasure], error: OSError | None) -> None:
+        """Records were overwritten; where they were not, the next start does it."""
+        if error is not None:
+            return
+        for each in todo:
+            self._erasing.pop((each.name, each.offset), None)
+            named = parse_segment_name(each.name)
+            if named is not None:
+                self._contents.segments.forget_blocks(named[1])
+        # Nobody waits for it: what is not said to be erased is erased once more.
+        with contextlib.suppress(StorageError):
+            self._state.add([["erased", [[each.name, each.offset] for each in todo]]], sync=False)
+        held, self._held_back = self._held_back, []
+        self._unlink(held)
+        self._ask()
+
+    def _unlink(self, paths: Sequence[str]) -> None:
+        """Remove files, after what is to be overwritten in them is."""
+        waiting = {each.path for each in self._erasing.values()}
+        for path in paths:
+            if path in waiting:
+                self._held_back.append(path)
+            else:
+                self._errands.run(partial(_unlink_segment, self._files, path), _ignore)
 
     def _foldable(self) -> list[Segment]:
         """Give segments whose removals take much room in the state log."""
@@ -485,6 +534,12 @@ class Upkeep:
         self._busy.difference_update(segment for segment, _ in sources)
         self.known_ids += rewritten.ids
         return _id_operations(rewritten.ids), [segment for segment, _ in sources]
+
+
+def _operations(captured: _Captured) -> list[Operation]:
+    operations = list(captured.capture.operations)
+    operations += [each.operation for each in captured.work.erasures]
+    return operations + [["drop", each.name] for each in captured.replaced]
 
 
 def _id_operations(ids: Sequence[KnownId]) -> list[Operation]:
