@@ -199,7 +199,11 @@ class FileStore:
         """Folders of streams whose state log cannot be read, each with the reason; left as they are."""
         self.on_finding: Callable[[StreamLog, str], None] = _ignore_finding
         """Told of each damage that is met, once, in a line for the log."""
-        self._recover()
+        try:
+            self._recover()
+        except BaseException:
+            self._indexes.leave()
+            raise
         if self._wake is not None and options.is_indexer_process:
             self._indexes.start_process(self._wake.write_handle)
         self._begin_rebuilds()

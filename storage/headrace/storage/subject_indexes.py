@@ -141,6 +141,16 @@ class SubjectIndexes:
         """Call back when there is room again; there is none now."""
         self._when_room.append(callback)
 
+    def leave(self) -> None:
+        """Let go of everything as a process that dies does: nothing is written."""
+        self._indexer.close()
+        tables = self.root.tables
+        if isinstance(tables, LmdbTables):
+            tables.leave()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
     # what the indexes ask
 
     def written(self, notes: int) -> None:
