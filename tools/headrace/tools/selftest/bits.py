@@ -92,6 +92,16 @@ def bits_of_types() -> Iterator[int]:
     return itertools.chain.from_iterable(range(start * BITS, end * BITS) for start, end in smallest.values())
 
 
+def record_bits() -> Iterator[int]:
+    """Give bits in the payloads of messages, one for each."""
+    base = 0
+    for golden, path, count in used_places():
+        for piece in golden.by_path[path]:
+            if piece.type == "message 00" and piece.costs & golden.truth[piece.stream].live.keys():
+                yield base + (piece.start + 50) * BITS
+        base += count
+
+
 def _flip(golden: Golden, path: str, bit: int) -> Counter[str]:
     place = bit // BITS
     content = bytearray(golden.image[path])

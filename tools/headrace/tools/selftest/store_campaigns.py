@@ -11,6 +11,7 @@ from headrace.tools.selftest.disk_full import run_disk_full
 from headrace.tools.selftest.index_loss import run_index_loss
 from headrace.tools.selftest.io_errors import case_count, run_io_errors
 from headrace.tools.selftest.pages import run_copies, run_pages
+from headrace.tools.selftest.planted import run_planted
 from headrace.tools.selftest.power import run_power_cuts
 from headrace.tools.selftest.tell import tell
 from headrace.tools.settings import JsonOption
@@ -30,6 +31,7 @@ def register(app: typer.Typer) -> None:
     app.command("io-errors")(io_errors)
     app.command("index-loss")(index_loss)
     app.command("disk-full")(disk_full)
+    app.command("planted")(planted)
 
 
 def power_cut(
@@ -126,6 +128,11 @@ def disk_full(
     """Fill the disk, free some, fill it again: refused at once, reads and acks go on, writes resume."""
     tally = run_disk_full(seed=seed or drawn(), count=count, seconds=seconds, jobs=jobs)
     tell("disk-full", tally.rows("seeds"), as_json=as_json)
+
+
+def planted(as_json: JsonOption = False) -> None:
+    """Plant known mistakes in the store, one at a time: the campaigns find each of them."""
+    tell("planted", run_planted(), as_json=as_json)
 
 
 def drawn() -> int:

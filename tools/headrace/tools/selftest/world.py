@@ -9,8 +9,8 @@ from headrace.core.base.clock import NS_PER_MS, NS_PER_S, VirtualScheduler
 from headrace.storage.bounds import Bounds
 from headrace.storage.faulty_files import FaultyFiles
 from headrace.storage.interface import StorageError, StreamLog
-from headrace.storage.lmdb_tables import LmdbTables
 from headrace.storage.store import FileStore, StoreOptions, open_store
+from headrace.storage.subject_indexes import SubjectIndexes
 from headrace.tools.selftest.cases import expect
 
 BOUNDS: Final = Bounds(
@@ -39,13 +39,20 @@ class World:
     """One store at a time. With an `index_path` its index is in LMDB there, on the real disk; else in memory."""
 
     def __init__(
-        self, seed: int, *, index_path: str | None = None, capacity: int = 0, bounds: Bounds = BOUNDS
+        self,
+        seed: int,
+        *,
+        index_path: str | None = None,
+        capacity: int = 0,
+        bounds: Bounds = BOUNDS,
+        reserve_size: int = 0,
     ) -> None:
         self._chance = Chance(seed)
         self._index_path = index_path
         self.path = index_path or STORE_PATH
         self._bounds = bounds
-        self._left: LmdbTables | None = None
+        self._reserve_size = reserve_size
+        self._left: SubjectIndexes | None = None
         self.scheduler = VirtualScheduler()
         self.files = FaultyFiles(seed, capacity=capacity)
         folder = ""
@@ -59,6 +66,7 @@ class World:
         options = StoreOptions(
             is_index_in_memory=self._index_path is None,
             bounds=self._bounds,
+            reserve_size=self._reserve_size,
         )
         return open_store(
             self.path,
@@ -116,10 +124,9 @@ class World:
         """Forget the store as a dead process does: nothing is written, nothing runs any more."""
         self.scheduler = VirtualScheduler(self.scheduler.now_ns())
         indexes = getattr(self.store, "_indexes", None)
-        tables = getattr(getattr(indexes, "root", None), "tables", None)
-        if isinstance(tables, LmdbTables) and tables is not self._left:
-            self._left = tables
-            tables.leave()
+        if isinstance(indexes, SubjectIndexes) and indexes is not self._left:
+            self._left = indexes
+            indexes.leave()
 
     def wait_for_index(self) -> None:
         """Let the time pass in which an index that was lost is made again."""
