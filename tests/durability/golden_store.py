@@ -24,7 +24,14 @@ from headrace.storage.store import FileStore, StoreOptions, open_store
 HERE = os.path.dirname(os.path.abspath(__file__))
 GOLDEN = os.path.join(HERE, "golden", "format-1")
 KINDS = ("clean", "killed")
-BOUNDS = Bounds(segment_size_first=4096, segment_size_max=8192, checkpoint_count=25, generation_size_min=1500)
+BOUNDS = Bounds(
+    segment_size_first=4096,
+    segment_size_max=8192,
+    checkpoint_count=25,
+    generation_size_min=1500,
+    journal_size=16384,
+    journal_entry_size_max=4096,
+)
 
 
 def opened(path: str, files: Files | None = None, seed: int = 1) -> tuple[FileStore, VirtualScheduler]:

@@ -3,14 +3,16 @@
 One cycle is in flight at a time. It takes everything that the dirty logs have gathered, so the duration of a sync is
 the window in which the next batch gathers; there is no timer and no minimum. A cycle runs through these steps:
 
-    GATHER   each dirty log hands over: errands to run before (files get their names), writes, syncs
+    GATHER   each dirty log hands over: errands to run before (files get their names), writes
     PREPARE  the errands, off the loop; skipped where there are none
-    WRITE    the worker writes and syncs
+    ROOM     where the journal is full: waiting until one of its files is free
+    WRITE    the worker writes and syncs: one file by itself, more of them through the journal
     SETTLE   the logs learn what is durable; callbacks run, in order of asking; the next cycle begins
     FOLLOW   errands that need it durable (a new generation of a state log); the next cycle waits for them
 
-If any step before SETTLE fails for a log, that log is fenced and every callback of the cycle hears an error: what is
-on disk is unknown. Nothing is tried again.
+If any step before SETTLE fails for a log, that log is fenced, and an error is heard by every callback that named this
+log, or none. A failed journal write or sync fences the store: nothing is written any more. What is on disk is
+unknown then; nothing is tried again.
 
 What does not ask for a sync (plain progress of consumers, settle marks) is written along with the next cycle, or by
 one of its own within `LAZY_NS`. In the relaxed mode (an interval instead of a sync a cycle) answers wait
@@ -23,12 +25,17 @@ from enum import Enum
 from functools import partial
 from typing import Final, NamedTuple, Protocol
 
-from headrace.core.base.clock import NS_PER_MS, Scheduler, Timer
+from headrace.core.base.clock import NS_PER_MS, NS_PER_S, Scheduler, Timer
 from headrace.storage.interface import StorageError
+from headrace.storage.journal import Journal
 from headrace.storage.sync import Errand, Errands, Outcome, SyncWorker, Write
+from headrace.storage.targets import FileWrite
 
 LAZY_NS: Final = 100 * NS_PER_MS
 """The longest that changes which ask for no sync stay unwritten. Source: docs/storage-format.md's promise on acks."""
+
+RELAXED_NS: Final = 120 * NS_PER_S
+"""The longest that a relaxed log stays unsynced beside others that are not. Source: the reference's sync interval."""
 
 AfterSync = Callable[[StorageError | None], None]
 
@@ -37,16 +44,23 @@ class Handover(NamedTuple):
     """What a log contributes to a cycle."""
 
     before: Sequence[Errand]
-    writes: Sequence[Write]
-    syncs: Sequence[int]
+    writes: Sequence[FileWrite]
     follow: Errand | None
 
 
 class CommitLog(Protocol):
     """What group commit sees of a log."""
 
-    def hand_over(self, *, sync: bool) -> Handover:
-        """Give what has gathered. Without `sync`, syncs are owed until a cycle comes with it."""
+    is_relaxed: bool
+    """Whether its answers wait for the write alone."""
+
+    @property
+    def fenced(self) -> str:
+        """Why nothing is written to it any more; empty where it is."""
+        ...
+
+    def hand_over(self, *, sync: bool, owed: bool = False) -> Handover:
+        """Give what has gathered. Without `sync`, syncs are owed until a cycle comes with `owed`."""
         ...
 
     def on_committed(self) -> None:
@@ -67,16 +81,23 @@ class Phase(Enum):
 
     IDLE = "idle"
     PREPARE = "prepare"
+    ROOM = "room"
     WRITE = "write"
     FOLLOW = "follow"
 
 
+IN_FLIGHT: Final = frozenset((Phase.PREPARE, Phase.ROOM, Phase.WRITE))
+
+
 class _Cycle:
-    def __init__(self, callbacks: list[AfterSync]) -> None:
+    def __init__(self, callbacks: list[tuple[AfterSync, CommitLog | None]]) -> None:
         self.callbacks = callbacks
         self.shares: list[tuple[CommitLog, Handover]] = []
-        self.failed: dict[int, tuple[CommitLog, str]] = {}
+        self.failed: dict[CommitLog, str] = {}
+        self.own_failures: list[str] = []
+        self.store_failed = ""
         self.asked_sync = False
+        self.journaled: list[FileWrite] = []
 
 
 class GroupCommit:
@@ -87,13 +108,15 @@ class GroupCommit:
         *,
         scheduler: Scheduler,
         errands: Errands,
+        journal: Journal | None = None,
         sync_always: bool = True,
         sync_interval_ns: int = 0,
     ) -> None:
         self._scheduler = scheduler
         self._errands = errands
+        self._journal = journal
         self._sync_always = sync_always
-        self._sync_interval_ns = sync_interval_ns
+        self._sync_interval_ns = sync_interval_ns or RELAXED_NS
         self._worker: SyncWorker | None = None
         self._phase = Phase.IDLE
         self._cycle = _Cycle([])
@@ -101,12 +124,18 @@ class GroupCommit:
         self._owing: dict[CommitLog, None] = {}
         self._errands_before: list[Errand] = []
         self._asks_sync = False
-        self._waiting: list[AfterSync] = []
+        self._waiting: list[tuple[AfterSync, CommitLog | None]] = []
         self._lazy_timer: Timer | None = None
         self._interval_timer: Timer | None = None
         self.cycle_count = 0
+        self.journaled_count = 0
+        """Cycles that went through the journal."""
         self.recent: dict[CommitLog, None] = {}
         """Logs that were committed since someone emptied this."""
+        self.on_store_failed: Callable[[str], None] | None = None
+        """Called when the journal failed: all logs are to be fenced."""
+        if journal is not None:
+            journal.on_free = self._on_room
 
     def use(self, worker: SyncWorker) -> None:
         """Say who writes; `on_worker_done` is to be called when it is done."""
@@ -115,7 +144,7 @@ class GroupCommit:
     @property
     def is_settled(self) -> bool:
         """Whether nothing that asks for a sync waits for one."""
-        return not self._asks_sync and not (self._is_in_flight and self._cycle.asked_sync)
+        return not self._asks_sync and not (self._phase in IN_FLIGHT and self._cycle.asked_sync)
 
     def note(self, log: CommitLog, *, sync: bool) -> None:
         """A log has something to hand over."""
@@ -136,14 +165,17 @@ class GroupCommit:
         """Tell whether the cycle in flight has a share of this log."""
         return self._phase is not Phase.IDLE and any(each is log for each, _ in self._cycle.shares)
 
-    def after_sync(self, callback: AfterSync) -> None:
-        """Call back when all that was changed up to now is durable; at once if it is."""
-        if self._asks_sync or self._waiting:
-            self._waiting.append(callback)
-        elif self._is_in_flight and self._cycle.asked_sync:
-            self._cycle.callbacks.append(callback)
+    def after_sync(self, callback: AfterSync, log: CommitLog | None = None) -> None:
+        """Call back when all that was changed up to now is durable; at once if it is.
+
+        With an error where a write or sync failed: of `log`, or of any log where none is given.
+        """
+        if self._asks_sync:
+            self._waiting.append((callback, log))
+        elif self._phase in IN_FLIGHT and self._cycle.asked_sync:
+            self._cycle.callbacks.append((callback, log))
         else:
-            callback(None)
+            callback(_answer(log, None))
 
     def commit(self) -> None:
         """Begin a cycle for what waits, unless one is in flight."""
@@ -165,11 +197,15 @@ class GroupCommit:
 
     def drain(self, wait: Callable[[], None]) -> None:
         """Carry out cycles until nothing waits any more; `wait` waits for a thread to report."""
-        if self._owing:
-            self._sync_owed()
-        while self._phase is not Phase.IDLE or self._dirty or self._waiting or self._errands_before:
+        while (
+            self._phase is not Phase.IDLE
+            or self._dirty
+            or self._owing
+            or self._waiting
+            or self._errands_before
+        ):
             if self._phase is Phase.IDLE:
-                self._begin()
+                self._begin(owed=True)
             wait()
 
     def close(self) -> None:
@@ -178,25 +214,39 @@ class GroupCommit:
             if timer is not None:
                 timer.cancel()
 
-    @property
-    def _is_in_flight(self) -> bool:
-        return self._phase in (Phase.PREPARE, Phase.WRITE)
+    # ---- the steps of a cycle
 
-    def _begin(self) -> None:
+    def _begin(self, *, owed: bool = False) -> None:
+        """Gather. With `owed`, syncs that are owed are part of it."""
         if self._lazy_timer is not None:
             self._lazy_timer.cancel()
             self._lazy_timer = None
         cycle = self._cycle = _Cycle(self._waiting)
         cycle.asked_sync = self._asks_sync
         dirty, self._dirty, self._waiting, self._asks_sync = self._dirty, {}, [], False
+        if owed:
+            dirty |= self._owing
+            self._owing = {}
         self.cycle_count += 1
-        for log in dirty:
-            cycle.shares.append((log, log.hand_over(sync=self._sync_always)))
-            if not self._sync_always:
-                self._owe(log)
+        sync = owed or self._sync_always
         before: list[tuple[CommitLog | None, Errand]] = [(None, each) for each in self._errands_before]
         self._errands_before = []
-        before += [(log, errand) for log, share in cycle.shares for errand in share.before]
+        count = 0
+        shares = cycle.shares
+        for log in dirty:
+            if log.fenced:
+                cycle.failed[log] = log.fenced
+                continue
+            share = log.hand_over(sync=sync, owed=owed)
+            shares.append((log, share))
+            for each in share.writes:
+                count += each.sync
+            if share.before:
+                before += [(log, errand) for errand in share.before]
+            if not owed and (log.is_relaxed or not sync):
+                self._owe(log)
+        if count > 1 and self._journal is not None and self._journal.wants_making:
+            before.append((None, self._journal.make))
         if before:
             self._phase = Phase.PREPARE
             self._errands.run(lambda: _prepare(cycle, before), self._on_prepared)
@@ -207,43 +257,99 @@ class GroupCommit:
         assert error is None, "each errand's failure was noted with its log"
         self._write()
 
+    def _on_room(self) -> None:
+        if self._phase is Phase.ROOM:
+            self._write()
+
     def _write(self) -> None:
         cycle = self._cycle
+        failed = cycle.failed
+        writes: list[FileWrite] = []
+        for log, share in cycle.shares:
+            if log not in failed:
+                writes += share.writes
+        asking = [each for each in writes if each.sync]
+        entries: Write | None = None
+        cycle.journaled = []
+        if len(asking) > 1 and self._journal is not None:
+            chosen = self._journal.chosen(asking)
+            if chosen and not self._journal.make_room(chosen):
+                if not self._journal.is_off:
+                    self._phase = Phase.ROOM
+                    return
+                chosen = []
+            if chosen:
+                try:
+                    entries = self._journal.encode(chosen)
+                    cycle.journaled = chosen
+                    self.journaled_count += 1
+                except OSError:
+                    pass  # What was written before cannot be read again: each file is synced by itself.
+        if cycle.journaled:
+            covered = {id(each.target) for each in cycle.journaled}
+            asking = [each for each in asking if id(each.target) not in covered]
         self._phase = Phase.WRITE
-        sound = [share for log, share in cycle.shares if id(log) not in cycle.failed]
         assert self._worker is not None, "a worker was given before the first cycle"
         self._worker.start(
-            [write for share in sound for write in share.writes],
-            [sync for share in sound for sync in share.syncs],
+            [(each.target.handle, each.offset, each.data) for each in writes if each.data],
+            [each.target.handle for each in asking],
+            entries,
         )
 
     def _settle(self, outcome: Outcome) -> None:
         cycle = self._cycle
         if outcome:
-            for log, share in cycle.shares:
-                for handle in {*(write[0] for write in share.writes), *share.syncs} & outcome.keys():
-                    cycle.failed[id(log)] = (log, f"a write or sync failed: {os.strerror(outcome[handle])}")
+            self._note_failures(outcome)
+        failed = cycle.failed
         follow: list[tuple[CommitLog, Errand]] = []
+        if cycle.journaled and not cycle.store_failed and self._journal is not None:
+            journaled = {id(each.target) for each in cycle.journaled}
+            self._journal.on_synced(
+                (log, each)
+                for log, share in cycle.shares
+                for each in share.writes
+                if id(each.target) in journaled
+            )
+        recent = self.recent
         for log, share in cycle.shares:
-            failed = cycle.failed.get(id(log))
-            if failed is not None:
-                log.fence(failed[1])
-            else:
-                log.on_committed()
-                self.recent[log] = None
-                if share.follow is not None:
-                    follow.append((log, share.follow))
+            if log in failed:
+                log.fence(failed[log])
+                continue
+            for target, offset, data, last, sync in share.writes:
+                target.end = offset + len(data)
+                if sync:
+                    target.covered = target.end
+                    target.covered_last = last
+            log.on_committed()
+            recent[log] = None
+            if share.follow is not None:
+                follow.append((log, share.follow))
         error: StorageError | None = None
-        if cycle.failed:
-            error = StorageError("; ".join(reason for _, reason in cycle.failed.values()))
+        if failed or cycle.own_failures:
+            reasons = [*failed.values(), *cycle.own_failures]
+            error = StorageError("; ".join(dict.fromkeys(reasons)))
+        if cycle.store_failed and self.on_store_failed is not None:
+            self.on_store_failed(cycle.store_failed)
         if follow:
             self._phase = Phase.FOLLOW
             self._follow(follow)
         else:
             self._phase = Phase.IDLE
             self.commit()
-        for callback in cycle.callbacks:
-            callback(error)
+        for callback, about in cycle.callbacks:
+            callback(error if about is None else _answer(about, error))
+
+    def _note_failures(self, outcome: Outcome) -> None:
+        """Say which logs are concerned by what failed."""
+        cycle = self._cycle
+        if cycle.journaled and self._journal is not None and self._journal.handle in outcome:
+            cycle.store_failed = f"the journal failed: {os.strerror(outcome[self._journal.handle])}"
+            for log, _ in cycle.shares:
+                cycle.failed.setdefault(log, cycle.store_failed)
+            return
+        for log, share in cycle.shares:
+            for handle in {each.target.handle for each in share.writes} & outcome.keys():
+                cycle.failed[log] = f"a write or sync failed: {os.strerror(outcome[handle])}"
 
     def _follow(self, follow: list[tuple[CommitLog, Errand]]) -> None:
         missing = len(follow)
@@ -259,6 +365,8 @@ class GroupCommit:
         for log, errand in follow:
             self._errands.run(errand, partial(on_followed, log))
 
+    # ---- what goes out later
+
     def _on_lazy(self) -> None:
         self._lazy_timer = None
         if self._phase is Phase.IDLE and (self._dirty or self._waiting):
@@ -266,7 +374,7 @@ class GroupCommit:
 
     def _owe(self, log: CommitLog) -> None:
         self._owing[log] = None
-        if self._interval_timer is None and self._sync_interval_ns:
+        if self._interval_timer is None:
             deadline_ns = self._scheduler.monotonic_ns() + self._sync_interval_ns
             self._interval_timer = self._scheduler.call_at(deadline_ns, self._on_interval)
 
@@ -278,48 +386,26 @@ class GroupCommit:
                 self._scheduler.monotonic_ns() + NS_PER_MS, self._on_interval
             )
             return
-        self._sync_owed()
+        self._begin(owed=True)
 
-    def _sync_owed(self) -> None:
-        if self._phase is not Phase.IDLE:
-            return
-        owing, self._owing = self._owing, {}
-        cycle = self._cycle = _Cycle([])
-        self.cycle_count += 1
-        for log in owing:
-            self._dirty.pop(log, None)
-            cycle.shares.append((log, log.hand_over(sync=True)))
-        before = [(log, errand) for log, share in cycle.shares for errand in share.before]
-        self._phase = Phase.PREPARE
-        self._errands.run(lambda: _prepare(cycle, before), self._on_prepared)
+
+def _answer(log: CommitLog | None, error: StorageError | None) -> StorageError | None:
+    """Give what a callback hears that asked about one log: its own failure alone."""
+    if log is None or not log.fenced:
+        return None
+    return error or StorageError(log.fenced)
 
 
 def _prepare(cycle: _Cycle, before: Sequence[tuple[CommitLog | None, Errand]]) -> None:
-    """Run errands; a failure fences its log, one of the store's own fails the cycle's answers."""
+    """Run errands; a failure fences its log, one of the store's own fails the answers that name no log."""
     for log, errand in before:
-        if log is not None and id(log) in cycle.failed:
+        if log is not None and log in cycle.failed:
             continue
         try:
             errand()
         except OSError as error:
             reason = f"{error.filename or 'a file'}: {error.strerror}"
-            cycle.failed[id(log)] = (log if log is not None else _NOBODY, reason)
-
-
-class _Nobody:
-    """Stands in for the store where one of its own errands failed."""
-
-    def hand_over(self, *, sync: bool) -> Handover:  # noqa: ARG002
-        return Handover((), (), (), None)
-
-    def on_committed(self) -> None:
-        pass
-
-    def on_followed(self, error: OSError | None) -> None:
-        pass
-
-    def fence(self, reason: str) -> None:
-        pass
-
-
-_NOBODY: Final[CommitLog] = _Nobody()
+            if log is None:
+                cycle.own_failures.append(reason)
+            else:
+                cycle.failed[log] = reason

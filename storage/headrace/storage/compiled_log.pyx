@@ -470,8 +470,9 @@ cdef class SyncThread:
     cdef Phase _phase
     cdef bint _is_stopping
     cdef int _wake_handle
-    cdef WriteStep *_writes
+    cdef WriteStep *_writes   # the journal's comes first, where there is one
     cdef Py_ssize_t _write_count
+    cdef bint _has_journal
     cdef Step *_syncs
     cdef Py_ssize_t _sync_count
     cdef Step *_failures      # room for one of each write and sync
@@ -482,6 +483,7 @@ cdef class SyncThread:
         self._writes = NULL
         self._syncs = self._failures = NULL
         self._write_count = self._sync_count = self._failure_count = 0
+        self._has_journal = False
         self._phase = IDLE
         self._is_stopping = False
         pthread_mutex_init(&self._mutex, NULL)
@@ -497,11 +499,10 @@ cdef class SyncThread:
         pthread_cond_destroy(&self._condition)
         pthread_mutex_destroy(&self._mutex)
 
-    def start(self, writes, syncs):
+    def start(self, writes, syncs, journal=None):
         """Begin a cycle; the one before was taken. The wake is signalled when it is done."""
-        cdef Py_ssize_t write_room = len(writes)
+        cdef Py_ssize_t write_room = len(writes) + 1
         cdef Py_ssize_t sync_room = len(syncs)
-        cdef WriteStep *step
         assert self._phase == IDLE, "the cycle before was taken"
         self._writes = <WriteStep *>calloc(write_room + 1, sizeof(WriteStep))
         self._syncs = <Step *>calloc(sync_room + 1, sizeof(Step))
@@ -509,12 +510,11 @@ cdef class SyncThread:
         try:
             if self._writes == NULL or self._syncs == NULL or self._failures == NULL:
                 raise MemoryError
-            for handle, offset, data in writes:
-                step = &self._writes[self._write_count]
-                step.handle = handle
-                step.offset = offset
-                PyObject_GetBuffer(data, &step.data, PyBUF_SIMPLE)
-                self._write_count += 1
+            self._has_journal = journal is not None
+            if journal is not None:
+                self._add_write(journal)
+            for write in writes:
+                self._add_write(write)
             for handle in syncs:
                 self._syncs[self._sync_count].handle = handle
                 self._sync_count += 1
@@ -549,6 +549,15 @@ cdef class SyncThread:
         pthread_cond_signal(&self._condition)
         pthread_mutex_unlock(&self._mutex)
         self._thread.join()
+
+    cdef int _add_write(self, tuple write) except -1:
+        cdef WriteStep *step = &self._writes[self._write_count]
+        handle, offset, data = write
+        step.handle = handle
+        step.offset = offset
+        PyObject_GetBuffer(data, &step.data, PyBUF_SIMPLE)
+        self._write_count += 1
+        return 0
 
     cdef void _release(self) noexcept:
         """Unpin the cycle's buffers and forget it."""
@@ -587,7 +596,9 @@ cdef class SyncThread:
         cdef Py_ssize_t index
         cdef WriteStep *step
         cdef int error
-        for index in range(self._write_count):
+        if self._has_journal and not self._has_journaled():
+            return
+        for index in range(1 if self._has_journal else 0, self._write_count):
             step = &self._writes[index]
             if not self._has_failed(step.handle):
                 error = _write_all(step.handle, <const char *>step.data.buf, step.data.len, step.offset)
@@ -596,6 +607,16 @@ cdef class SyncThread:
         for index in range(self._sync_count):
             if not self._has_failed(self._syncs[index].handle) and headrace_sync(self._syncs[index].handle) != 0:
                 self._note_failure(self._syncs[index].handle, errno)
+
+    cdef bint _has_journaled(self) noexcept nogil:
+        """Write the journal and sync it; tell whether that was done."""
+        cdef WriteStep *step = &self._writes[0]
+        cdef int error = _write_all(step.handle, <const char *>step.data.buf, step.data.len, step.offset)
+        if error == 0 and headrace_sync(step.handle) != 0:
+            error = errno
+        if error != 0:
+            self._note_failure(step.handle, error)
+        return error == 0
 
     cdef bint _has_failed(self, int handle) noexcept nogil:
         cdef Py_ssize_t index

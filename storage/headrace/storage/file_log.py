@@ -63,7 +63,8 @@ from headrace.storage.segment import Segment
 from headrace.storage.segment_writer import SegmentWriter
 from headrace.storage.state import DamagedPlace, Operation
 from headrace.storage.state_log import StateLog
-from headrace.storage.sync import Errands, Write
+from headrace.storage.sync import Errands
+from headrace.storage.targets import FileWrite, Target
 from headrace.storage.upkeep import Upkeep
 
 INDEX_BUDGET_NS: Final = 2 * NS_PER_MS
@@ -140,6 +141,7 @@ class FileLog:
             ask=self._ask_for_commit,
             fence=self.fence,
         )
+        self._state_target = self._new_state_target()
         self._has_index_work = False
         self.damage = damage
         self.is_relaxed = False
@@ -359,25 +361,29 @@ class FileLog:
 
     # ---- what the group commit asks and tells
 
-    def hand_over(self, *, sync: bool) -> Handover:
-        """Give what has gathered since the last time."""
+    def hand_over(self, *, sync: bool, owed: bool = False) -> Handover:
+        """Give what has gathered since the last time; with `owed`, files too that only have to be synced."""
         contents, state = self._contents, self._state
         self._flying = Position(contents.last, state.change)
         contents.index.mark(self._flying)
-        before, writes = self._writer.hand_over()
-        all_writes: list[Write] = list(writes)
-        synced = sync and not self.is_relaxed
-        syncs = [handle for handle, _, _ in writes] if synced else []
+        synced = sync and (owed or not self.is_relaxed)
+        before, writes = self._writer.hand_over(sync=synced, owed=owed)
         wants_sync = state.wants_sync
         written = state.hand_over(self._clock.now_ns())
+        target = self._state_target
+        if target.salt != state.generation.salt:
+            target = self._state_target = self._new_state_target()
         if written is not None:
-            all_writes.append(written)
-            if (wants_sync and sync) or self._upkeep.drops:
-                syncs.append(written[0])
+            asks = owed or (wants_sync and sync) or self._upkeep.drops
+            writes.append(FileWrite(target, written[1], written[2], state.change, asks))
+            if asks:
                 state.note_synced()
+        elif owed and not target.is_covered:
+            writes.append(FileWrite(target, target.end, b"", state.change, sync=True))
+            state.note_synced()
         self._upkeep.at_boundary(is_synced=synced)
         facts = Facts(self._created_ns, self._first_at_creation, self._config, self._consumers, self.damage)
-        return Handover(before, all_writes, list(dict.fromkeys(syncs)), self._upkeep.generation_errand(facts))
+        return Handover(before, writes, self._upkeep.generation_errand(facts))
 
     def on_committed(self) -> None:
         """What was handed over is durable."""
@@ -494,6 +500,17 @@ class FileLog:
         self._contents.index.when_ready(callback)
 
     # ---- private
+
+    def _new_state_target(self) -> Target:
+        generation = self._state.generation
+        return Target(
+            generation.handle,
+            path=generation.path,
+            stream_id=self._stream_id,
+            salt=generation.salt,
+            end=generation.used,
+            last=self._state.change,
+        )
 
     def _time_of_first(self, first: int) -> int:
         """Give the first message's time; it is on disk, and most appends leave the first message what it was."""

@@ -350,10 +350,13 @@ class Store(Protocol):
         """Whether nothing that asks for a sync is waiting for one."""
         ...
 
-    def after_sync(self, callback: Callable[[StorageError | None], None]) -> None:
+    def after_sync(
+        self, callback: Callable[[StorageError | None], None], log: StreamLog | None = None
+    ) -> None:
         """Call back when all that was changed up to now is durable, in the order of asking; at once if it is.
 
-        With an error, a write or sync failed: what is on disk is unknown, and the logs concerned are fenced.
+        With an error, a write or sync failed: what is on disk is unknown, and the logs concerned are fenced. Who names
+        a `log` hears only of that one, and of its fence whenever that came; else of every log that failed meanwhile.
         """
         ...
 

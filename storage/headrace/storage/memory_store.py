@@ -51,7 +51,11 @@ class MemoryStore:
     def is_settled(self) -> bool:
         return not (self._hold.is_held and self._hold.pending)
 
-    def after_sync(self, callback: Callable[[StorageError | None], None]) -> None:
+    def after_sync(
+        self,
+        callback: Callable[[StorageError | None], None],
+        log: StreamLog | None = None,  # noqa: ARG002  (a sync that fails here fails for all)
+    ) -> None:
         if self.is_settled and not self._waiting:
             callback(None)
         else:

@@ -9,7 +9,7 @@ Nothing is written unless something was damaged or the stop was not clean.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -30,8 +30,9 @@ from headrace.storage.framing import (
     fresh_salt,
 )
 from headrace.storage.index_interface import IndexStore, Position
+from headrace.storage.journal_replay import JournalEntry
 from headrace.storage.room import Room
-from headrace.storage.segment import COMPANIONS, Segment
+from headrace.storage.segment import COMPANIONS, Segment, parse_segment_name
 from headrace.storage.segment_writer import SegmentWriter
 from headrace.storage.segments import Segments
 from headrace.storage.sidecar import OffsetsCache
@@ -74,9 +75,11 @@ class Shared:
     room: Room
 
 
-def recover(shared: Shared, folder: str, stream_id: int) -> FileLog:
-    """Open the log in `folder`. Raises StateUnreadable and OSError."""
+def recover(shared: Shared, folder: str, stream_id: int, entries: Sequence[JournalEntry] = ()) -> FileLog:
+    """Open the log in `folder`, of which the journal held unreadable `entries`. Raises StateUnreadable and OSError."""
     loaded = load_state(shared.files, folder)
+    if entries:
+        loaded = _without_entries(shared.files, folder, loaded, entries)
     state = loaded.state
     segments = Segments(shared.files, shared.blocks, shared.offsets)
     redone = _redo_erasures(shared.files, folder, state)
@@ -144,6 +147,27 @@ def _redo_erasures(files: Files, folder: str, state: State) -> list[Operation]:
         pass
     state.erasing.clear()
     return [["erased", [[each.name, each.offset] for each in todo]]] if todo else []
+
+
+def _without_entries(
+    files: Files, folder: str, loaded: LoadedState, entries: Sequence[JournalEntry]
+) -> LoadedState:
+    """List what the journal held for this log and could not be read; what that named is not used again."""
+    state = loaded.state
+    named = map(parse_segment_name, files.list_folder(f"{folder}/{SEGMENTS_FOLDER}"))
+    salts = {each[1] for each in named if each is not None}
+    places: list[DamagedPlace] = []
+    for each in entries:
+        if each.salt in salts:
+            state.named = max(state.named, each.last)
+            first, last = each.first, each.last
+        else:
+            state.change = max(state.change, each.last)
+            first = last = 0
+        places.append(
+            DamagedPlace(each.journal, each.place, each.size, each.what, first, last, certain=False)
+        )
+    return loaded._replace(is_clean=False, damage=[*loaded.damage, *places])
 
 
 # ---- what was found is written down

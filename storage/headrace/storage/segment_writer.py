@@ -24,6 +24,7 @@ from headrace.storage.segment import RESERVED_SIZE, Segment, segment_name
 from headrace.storage.segments import Segments, Tail
 from headrace.storage.sidecar import encode_sidecar, sidecar_path, write_sidecar
 from headrace.storage.sync import Errand, Errands
+from headrace.storage.targets import FileWrite, Target
 
 MARK_SIZE: Final = 64
 """What a batch, settle or close record takes; a seal takes 8 more."""
@@ -73,7 +74,7 @@ class SegmentWriter:
         self._sidecars: dict[int, tuple[str, bytes]] = {}
         self._flying: list[Tail] = []
         self._resumed: Segment | None = None
-        self._handles: dict[int, int] = {}
+        self._targets: dict[int, Target] = {}
         self._tail: Tail | None = None
         self.current: Segment | None = None
         self.batch = batch
@@ -123,12 +124,23 @@ class SegmentWriter:
             self._segments.tails.append(self._tail)
         self._put_mark(segment, kind, last)
 
-    def hand_over(self) -> tuple[list[Errand], list[tuple[int, int, bytearray]]]:
-        """Give what names the files, and the writes (handle, offset, bytes)."""
+    def hand_over(self, *, sync: bool, owed: bool = False) -> tuple[list[Errand], list[FileWrite]]:
+        """Give what names the files, and the writes; with `owed`, of files too that only have to be synced."""
         naming, self._naming = self._naming, []
         self._flying = list(self._segments.tails)
-        writes = [(self._handles[tail.segment.salt], tail.offset, tail.data) for tail in self._flying]
+        targets = self._targets
+        writes = [
+            FileWrite(targets[tail.segment.salt], tail.offset, tail.data, tail.segment.last, sync)
+            for tail in self._flying
+        ]
         self._tail = None
+        if owed:
+            written = {write.target.salt for write in writes}
+            writes += [
+                FileWrite(each, each.end, b"", each.covered_last, sync=True)
+                for each in targets.values()
+                if not each.is_covered and each.salt not in written
+            ]
         return naming, writes
 
     def on_written(self) -> None:
@@ -142,8 +154,11 @@ class SegmentWriter:
         waiting = {tail.segment.salt for tail in self._segments.tails}
         if self.current is not None:
             waiting.add(self.current.salt)
-        for salt in [each for each in self._handles if each not in waiting]:
-            self._files.close(self._handles.pop(salt))
+        # What is not covered is synced by an interval's cycle, which needs the file to be open.
+        done = [each for salt, each in self._targets.items() if salt not in waiting and each.is_covered]
+        for target in done:
+            salt = target.salt
+            self._files.close(self._targets.pop(salt).handle)
             sidecar = self._sidecars.pop(salt, None)
             if sidecar is not None:
                 self._errands.run(partial(write_sidecar, self._files, *sidecar), _ignore)
@@ -157,9 +172,9 @@ class SegmentWriter:
 
     def close(self) -> None:
         """Close the files; nothing is written any more. An unused spare file goes."""
-        for handle in self._handles.values():
-            self._files.close(handle)
-        self._handles.clear()
+        for target in self._targets.values():
+            self._files.close(target.handle)
+        self._targets.clear()
         if self._spare is not None:
             self._discard(self._spare)
             self._spare = None
@@ -195,10 +210,11 @@ class SegmentWriter:
         segment, self._resumed = self._resumed, None
         if segment is not None:
             try:
-                self._handles[segment.salt] = self._files.open(segment.path, writable=True)
+                handle = self._files.open(segment.path, writable=True)
             except OSError as error:
                 raise StorageError(f"{segment.path}: {error.strerror}") from error
             self._segments.resume(segment)
+            self._add_target(segment, handle)
             self.current = segment
 
     def _next_capacity(self, size: int) -> int:
@@ -227,12 +243,22 @@ class SegmentWriter:
             self._seal(self.current)
         path = f"{self._folder}/{segment_name(sequence, prepared.salt)}"
         segment = Segment(first=sequence, salt=prepared.salt, path=path, capacity=prepared.capacity)
-        self._handles[segment.salt] = prepared.handle
+        self._add_target(segment, prepared.handle)
         self._naming.append(self._naming_errand(prepared, path))
         self._tail = None
         self.current = segment
         self._segments.begin(segment)
         return segment
+
+    def _add_target(self, segment: Segment, handle: int) -> None:
+        self._targets[segment.salt] = Target(
+            handle,
+            path=segment.path,
+            stream_id=self._stream_id,
+            salt=segment.salt,
+            end=segment.used,
+            last=segment.last,
+        )
 
     def _make_file_now(self, size: int) -> PreparedFile:
         """Make a segment's file for records of `size` bytes: as large as planned, or as small as they allow."""

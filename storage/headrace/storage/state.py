@@ -121,6 +121,8 @@ class State:
     closed: Closed | None = None
     durable_to: int = 0
     """What an open or a clean stop said to be durable."""
+    named: int = 0
+    """The highest sequence that the journal named in what could not be read of it."""
     change: int = 0
     is_broken: bool = False
     """Whether operations are missing: what builds on them is not taken in, and the last checkpoint before counts."""
@@ -139,7 +141,7 @@ class State:
 
     def named_sequence(self) -> int:
         """Give the highest sequence that anything in here has named."""
-        highest = max(self.checkpoint.sequence, self.durable_to)
+        highest = max(self.checkpoint.sequence, self.durable_to, self.named)
         for removal in self.removals:
             if removal.ranges:
                 highest = max(highest, removal.ranges[-1][1])

@@ -27,7 +27,16 @@ from headrace.storage.file_log import FileLog
 from headrace.storage.files import Files, RealFiles, make_folders, remove_tree
 from headrace.storage.framing import FileHeader, FileKind, fresh_salt
 from headrace.storage.index_interface import Position
-from headrace.storage.interface import DiskFull, StorageError, StoreLocked, StoreUnusable, StreamLog
+from headrace.storage.interface import (
+    DiskFull,
+    LogFenced,
+    StorageError,
+    StoreLocked,
+    StoreUnusable,
+    StreamLog,
+)
+from headrace.storage.journal import Journal
+from headrace.storage.journal_replay import JournalEntry, replay_journal
 from headrace.storage.memory_log import MemoryLog
 from headrace.storage.recovery import Shared, recover
 from headrace.storage.room import Room
@@ -156,9 +165,19 @@ class FileStore:
         self._chores = Chores(
             scheduler, self._chore_errands, rate=options.rewrite_rate or options.bounds.rewrite_rate
         )
+        self._late_errands = Errands(scheduler, self._wake, name="headrace-late-sync")
+        self._journal = Journal(
+            files,
+            path,
+            scheduler=scheduler,
+            chance=chance,
+            errands=self._late_errands,
+            bounds=options.bounds,
+        )
         self._commit = GroupCommit(
             scheduler=scheduler,
             errands=self._errands,
+            journal=self._journal,
             sync_always=options.sync_always,
             sync_interval_ns=options.sync_interval_ns,
         )
@@ -168,6 +187,8 @@ class FileStore:
         else:
             self._worker = sync_thread(files, self._wake)
         self._commit.use(self._worker)
+        self._commit.on_store_failed = self._fence
+        self._chores.empty_journal = self._journal.empty
         self._indexes = SubjectIndexes(
             None if options.is_index_in_memory else f"{path}/{INDEX_FOLDER}",
             chance,
@@ -195,6 +216,9 @@ class FileStore:
         self._buried: list[FileLog] = []
         self._idle_timer: Timer | None = None
         self._is_closed = False
+        self._failed = ""
+        self.unreadable_entries: list[JournalEntry] = []
+        """What the journal held at the start and could not be read; possibly acknowledged."""
         self.unreadable: list[tuple[str, str]] = []
         """Folders of streams whose state log cannot be read, each with the reason; left as they are."""
         self.on_finding: Callable[[StreamLog, str], None] = _ignore_finding
@@ -247,6 +271,8 @@ class FileStore:
             )
             self._memory_logs[stream_id] = log
             return log
+        if self._failed:
+            raise LogFenced(self._failed)
         try:
             return self._create(stream_id, config, created_ns, max(1, first_sequence))
         except OSError as error:
@@ -275,8 +301,10 @@ class FileStore:
     def is_settled(self) -> bool:
         return self._commit.is_settled
 
-    def after_sync(self, callback: Callable[[StorageError | None], None]) -> None:
-        self._commit.after_sync(callback)
+    def after_sync(
+        self, callback: Callable[[StorageError | None], None], log: StreamLog | None = None
+    ) -> None:
+        self._commit.after_sync(callback, log if isinstance(log, FileLog) else None)
 
     def commit(self) -> None:
         self._commit.commit()
@@ -302,6 +330,8 @@ class FileStore:
             log.close()
         self._worker.close()
         self._errands.close()
+        self._late_errands.close()
+        self._journal.close()
         self._indexes.close()
         self._shared.blocks.close()
         self._is_closed = True
@@ -309,8 +339,20 @@ class FileStore:
             self._wake.close()
         self._files.close(self._lock)
 
+    def _fence(self, reason: str) -> None:
+        """The journal failed: nothing is written any more."""
+        self._failed = reason
+        for log in self._logs.values():
+            log.fence(reason)
+
     def _recover(self) -> None:
         streams = f"{self.path}/{STREAMS_FOLDER}"
+        replayed = replay_journal(self._files, self.path, streams)
+        self.unreadable_entries = replayed.unreadable
+        if replayed.failed:
+            self._journal.keep()
+        else:
+            self._journal.take_over()
         for name in self._files.list_folder(streams):
             folder = f"{streams}/{name}"
             if name.endswith((".new", ".dead")):
@@ -320,8 +362,13 @@ class FileStore:
                 stream_id = int(name, 16)
             except ValueError:
                 continue
+            if stream_id in replayed.failed:
+                reason = f"the journal cannot be replayed: {replayed.failed[stream_id]}"
+                self.unreadable.append((folder, reason))
+                continue
             try:
-                log = self._logs[stream_id] = recover(self._shared, folder, stream_id)
+                entries = [each for each in replayed.unreadable if each.stream_id == stream_id]
+                log = self._logs[stream_id] = recover(self._shared, folder, stream_id, entries)
                 log.on_finding(partial(self._on_finding, log))
             except StateUnreadable as error:
                 self.unreadable.append((folder, str(error)))
@@ -400,6 +447,7 @@ class FileStore:
     def _on_done(self) -> None:
         self._errands.deliver()
         self._chore_errands.deliver()
+        self._late_errands.deliver()
         self._scrub_errands.deliver()
         self._commit.on_worker_done()
         if not self._is_closed:
@@ -467,6 +515,7 @@ class FileStore:
             select.select([self._wake.read_handle], [], [], 1.0)
             self._wake.clear()
         self._errands.deliver()
+        self._late_errands.deliver()
         self._commit.on_worker_done()
 
 

@@ -1,8 +1,10 @@
 """Who writes and syncs: the worker that a group commit hands its bytes to.
 
-One cycle is handed over at a time: `start(writes, syncs)`, and when the worker has woken the loop, `take()` gives what
-failed. Writes are carried out in order, then the syncs; a handle whose write failed is neither written nor synced any
-more in that cycle. Nothing is ever tried twice: after a failed write or sync what is on disk is unknown.
+One cycle is handed over at a time: `start(writes, syncs, journal)`, and when the worker has woken the loop, `take()`
+gives what failed. The journal's write, where there is one, comes first and is synced before anything else is done;
+where that fails, nothing else is. Then the writes are carried out in order, then the syncs; a handle whose write
+failed is neither written nor synced any more in that cycle. Nothing is ever tried twice: after a failed write or sync
+what is on disk is unknown.
 
 There are three workers behind `SyncWorker`. `InlineWorker` does the work within `start`, for virtual time and tests.
 `ThreadWorker` has a plain thread. The compiled engine's `SyncThread` (`compiled_log.pyx`) needs no interpreter to
@@ -40,7 +42,7 @@ Outcome = dict[int, int]
 class SyncWorker(Protocol):
     """Carries out one cycle at a time."""
 
-    def start(self, writes: Sequence[Write], syncs: Sequence[int]) -> None:
+    def start(self, writes: Sequence[Write], syncs: Sequence[int], journal: Write | None = None) -> None:
         """Begin a cycle; the one before was taken. The worker's wake is signalled when it is done."""
         ...
 
@@ -81,9 +83,18 @@ class Wake:
             os.close(self.write_handle)
 
 
-def carry_out(files: Files, writes: Sequence[Write], syncs: Sequence[int]) -> Outcome:
+def carry_out(
+    files: Files, writes: Sequence[Write], syncs: Sequence[int], journal: Write | None = None
+) -> Outcome:
     """Write and sync; what every worker does."""
     failed: Outcome = {}
+    if journal is not None:
+        handle, offset, data = journal
+        try:
+            files.pwrite(handle, data, offset)
+            files.sync(handle)
+        except OSError as error:
+            return {handle: error.errno or 0}
     for handle, offset, data in writes:
         if handle not in failed:
             try:
@@ -108,9 +119,9 @@ class InlineWorker:
         self._on_done = on_done
         self._outcome: Outcome | None = None
 
-    def start(self, writes: Sequence[Write], syncs: Sequence[int]) -> None:
+    def start(self, writes: Sequence[Write], syncs: Sequence[int], journal: Write | None = None) -> None:
         assert self._outcome is None, "the cycle before was taken"
-        self._outcome = carry_out(self._files, writes, syncs)
+        self._outcome = carry_out(self._files, writes, syncs, journal)
         self._scheduler.call_soon(self._on_done)
 
     def take(self) -> Outcome | None:
@@ -127,16 +138,18 @@ class ThreadWorker:
     def __init__(self, files: Files, wake: Wake) -> None:
         self._files = files
         self._wake = wake
-        self._cycles: queue.SimpleQueue[tuple[Sequence[Write], Sequence[int]] | None] = queue.SimpleQueue()
+        self._cycles: queue.SimpleQueue[tuple[Sequence[Write], Sequence[int], Write | None] | None] = (
+            queue.SimpleQueue()
+        )
         self._outcome: Outcome | None = None
         self._switch_interval_s = sys.getswitchinterval()
         sys.setswitchinterval(min(self._switch_interval_s, SWITCH_INTERVAL_S))
         self._thread = threading.Thread(target=self._run, name="headrace-sync", daemon=True)
         self._thread.start()
 
-    def start(self, writes: Sequence[Write], syncs: Sequence[int]) -> None:
+    def start(self, writes: Sequence[Write], syncs: Sequence[int], journal: Write | None = None) -> None:
         assert self._outcome is None, "the cycle before was taken"
-        self._cycles.put((writes, syncs))
+        self._cycles.put((writes, syncs, journal))
 
     def take(self) -> Outcome | None:
         outcome, self._outcome = self._outcome, None
@@ -162,9 +175,10 @@ class Errands:
     In a thread where there is a `wake`, else at once, with the call back in the scheduler's next turn.
     """
 
-    def __init__(self, scheduler: Scheduler, wake: Wake | None) -> None:
+    def __init__(self, scheduler: Scheduler, wake: Wake | None, *, name: str = "headrace-files") -> None:
         self._scheduler = scheduler
         self._wake = wake
+        self._name = name
         self._thread: threading.Thread | None = None
         self._asked: queue.SimpleQueue[tuple[Errand, Callable[[OSError | None], None]] | None] = (
             queue.SimpleQueue()
@@ -178,7 +192,7 @@ class Errands:
             self._scheduler.call_soon(self.deliver)
             return
         if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="headrace-files", daemon=True)
+            self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
             self._thread.start()
         self._asked.put((errand, then))
 

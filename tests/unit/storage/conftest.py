@@ -12,7 +12,14 @@ from headrace.storage.faulty_files import FaultyFiles
 from headrace.storage.interface import Entry, StorageError, StreamLog
 from headrace.storage.store import FileStore, StoreOptions, open_store
 
-SMALL = Bounds(segment_size_first=4096, segment_size_max=8192, checkpoint_count=30, generation_size_min=2000)
+SMALL = Bounds(
+    segment_size_first=4096,
+    segment_size_max=8192,
+    checkpoint_count=30,
+    generation_size_min=2000,
+    journal_size=16384,
+    journal_entry_size_max=4096,
+)
 
 
 class Disk:

@@ -9,6 +9,7 @@ from headrace.storage.faulty_files import FaultyFiles
 from headrace.storage.files import RealFiles
 from headrace.storage.interface import StorageError
 from headrace.storage.sync import Errands, InlineWorker, ThreadWorker, Wake
+from headrace.storage.targets import FileWrite, Target
 
 
 class FakeLog:
@@ -16,17 +17,22 @@ class FakeLog:
 
     def __init__(self, files: FaultyFiles, path: str) -> None:
         self.handle = files.create(path)
+        self.target = Target(self.handle, path=path, stream_id=1, salt=1 << 40 | self.handle, end=0, last=0)
+        self.is_relaxed = False
+        self.fenced = ""
         self.waiting: list[bytes] = []
         self.offset = 0
         self.heard: list[str] = []
         self.before: list[str] = []
 
-    def hand_over(self, *, sync: bool) -> Handover:
-        writes = [(self.handle, self.offset, data) for data in self.waiting]
-        self.offset += sum(map(len, self.waiting))
+    def hand_over(self, *, sync: bool, owed: bool = False) -> Handover:
+        data = b"".join(self.waiting)
+        is_owed = owed and not self.target.is_covered
+        writes = [FileWrite(self.target, self.offset, data, 1, sync)] if data or is_owed else []
+        self.offset += len(data)
         self.waiting = []
         before = [self._errand] if self.before else []
-        return Handover(before, writes, [self.handle] if sync and writes else [], None)
+        return Handover(before, writes, None)
 
     def on_committed(self) -> None:
         self.heard.append("committed")
@@ -35,6 +41,7 @@ class FakeLog:
         self.heard.append("followed")
 
     def fence(self, reason: str) -> None:
+        self.fenced = reason
         self.heard.append(f"fenced: {reason}")
 
     def _errand(self) -> None:

@@ -14,11 +14,14 @@ from typing import Final
 
 from headrace.core.base.chance import Chance
 from headrace.core.base.clock import Scheduler
+from headrace.storage.bounds import Bounds
 from headrace.storage.faulty_files import FaultyFiles
 from headrace.storage.interface import Store
 from headrace.storage.store import StoreOptions, open_store
 
 STORE_PATH: Final = "/store"
+BOUNDS: Final = Bounds(journal_size=256 * 1024, journal_entry_size_max=16 * 1024)
+"""As in service, but for journals that do not weigh on a disk in memory."""
 
 
 class VirtualDisk:
@@ -29,7 +32,7 @@ class VirtualDisk:
 
     def open_store(self, scheduler: Scheduler, chance: Chance) -> Store:
         """Open the store on it, as a server does when it starts."""
-        options = StoreOptions(is_index_in_memory=True)
+        options = StoreOptions(is_index_in_memory=True, bounds=BOUNDS)
         return open_store(STORE_PATH, scheduler=scheduler, chance=chance, files=self.files, options=options)
 
     def kill(self) -> None:

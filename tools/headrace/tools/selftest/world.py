@@ -24,6 +24,8 @@ BOUNDS: Final = Bounds(
     rewrite_gain_min=512,
     offsets_size_max=4096,
     cache_size=65536,
+    journal_size=16384,
+    journal_entry_size_max=2048,
 )
 """Small, so that a short test turns every page."""
 
