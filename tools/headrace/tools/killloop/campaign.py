@@ -4,6 +4,7 @@ import asyncio
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -19,6 +20,9 @@ MESSAGES_PER_CYCLE: Final = 4000
 
 ACK_WAIT_NS: Final = 1_000_000_000
 WORK_OFF_S: Final = 60.0
+
+EndLife = Callable[[RunningServer], None]
+"""Ends a server's process, and what else a life ends with."""
 
 
 @dataclass(slots=True)
@@ -66,10 +70,13 @@ def run_campaign(program: Program, *, cycles: int, seed: int, sync: str = "") ->
     with tempfile.TemporaryDirectory(prefix="headrace-kill-", ignore_cleanup_errors=True) as store_dir:
         settings = Settings(jetstream=True, store_dir=store_dir, port=free_port(), sync=sync)
         with start(program, settings) as server:
-            return asyncio.run(_campaign(server, cycles, seed))
+            return asyncio.run(campaign(server, cycles=cycles, seed=seed))
 
 
-async def _campaign(server: RunningServer, cycles: int, seed: int) -> Result:
+async def campaign(
+    server: RunningServer, *, cycles: int, seed: int, end_life: EndLife = RunningServer.kill
+) -> Result:
+    """Play lives on a running server that end with `end_life`, then audit; it is running again at the end."""
     chance = Chance(seed)
     ledger = Ledger()
     result = Result(seed)
@@ -77,7 +84,7 @@ async def _campaign(server: RunningServer, cycles: int, seed: int) -> Result:
     await _prepare(server.port)
     for _ in range(cycles):
         life_s = (LIFE_MS_MIN + chance.below(LIFE_MS_MAX - LIFE_MS_MIN)) / 1000
-        await _live(server, ledger, chance, life_s)
+        await _live(server, ledger, chance, life_s, end_life)
         killed = time.monotonic()
         server.start()
         result.restarts_s.append(time.monotonic() - killed)
@@ -111,7 +118,9 @@ async def _prepare(port: int) -> None:
     await wire.close()
 
 
-async def _live(server: RunningServer, ledger: Ledger, chance: Chance, life_s: float) -> None:
+async def _live(
+    server: RunningServer, ledger: Ledger, chance: Chance, life_s: float, end_life: EndLife
+) -> None:
     """One life of the server under load, to its violent end."""
     wires: list[Wire] = []
     for stream in (ledger.log, ledger.work):
@@ -120,7 +129,7 @@ async def _live(server: RunningServer, ledger: Ledger, chance: Chance, life_s: f
         Worker(working, stream, chance).start()
         Publisher(publishing, stream, MESSAGES_PER_CYCLE).start()
     await asyncio.sleep(life_s)
-    server.kill()
+    end_life(server)
     for wire in wires:
         # what the server said before it died is still read, to the end
         await wire.gone.wait()

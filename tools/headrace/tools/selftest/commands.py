@@ -7,6 +7,7 @@ import typer
 from headrace.tools.launch import headrace_program
 from headrace.tools.selftest import growth, store_campaigns
 from headrace.tools.selftest import readers as reader_campaign
+from headrace.tools.selftest.images import NoImages, run_images
 from headrace.tools.selftest.tell import tell
 from headrace.tools.settings import JsonOption
 
@@ -57,3 +58,21 @@ def readers(
     """Open the store of a server that writes and is killed: never an error, never a torn record."""
     rows = reader_campaign.readers(headrace_program(engine), openings=openings, seed=seed)
     tell("readers", rows, as_json=as_json)
+
+
+@app.command("images")
+def images(
+    count: Annotated[int, typer.Option(min=1, max=10_000, help="How many power cuts.")] = 20,
+    seed: Annotated[int, typer.Option(help="Repeats what was drawn.")] = 1,
+    engine: EngineOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Cut the power under a server that writes to a mounted ext4 image. Needs root and loop devices."""
+    try:
+        result = run_images(headrace_program(engine), count=count, seed=seed)
+    except NoImages as error:
+        typer.echo(f"no images on this machine: {error}", err=True)
+        raise typer.Exit(1) from error
+    rows = [growth.Row(*row) for row in result.rows()]
+    rows += [growth.Row(found.violation.value, found.text, passed=False) for found in result.findings[:20]]
+    tell("images", rows, as_json=as_json)
