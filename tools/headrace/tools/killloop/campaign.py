@@ -10,6 +10,7 @@ from typing import Final
 
 from headrace.core.base.chance import Chance
 from headrace.tools.killloop.ledger import Finding, Ledger, Violation
+from headrace.tools.killloop.mixed import Mixed
 from headrace.tools.killloop.parties import Publisher, Trouble, Wire, Worker, read_all
 from headrace.tools.launch import Program, RunningServer, Settings, free_port, start
 
@@ -37,6 +38,7 @@ class Result:
     acked: int = 0
     deliveries: int = 0
     confirmed: int = 0
+    mixed: int = 0
     findings: list[Finding] = field(default_factory=list[Finding])
 
     @property
@@ -54,6 +56,7 @@ class Result:
             ("acknowledged", f"{self.acked:,}", True),
             ("deliveries", f"{self.deliveries:,}", True),
             ("acks confirmed", f"{self.confirmed:,}", True),
+            ("other requests confirmed", f"{self.mixed:,}", True),
         ]
         if self.restarts_s:
             figure = f"{statistics.median(self.restarts_s):.2f} s, at most {max(self.restarts_s):.2f} s"
@@ -82,14 +85,22 @@ async def campaign(
     result = Result(seed)
     started = time.monotonic()
     await _prepare(server.port)
+    mixed = Mixed(ledger.findings, Chance(seed + 1))
+    wire = await Wire.connect(server.port)
+    await mixed.prepare(wire)
+    await wire.close()
     for _ in range(cycles):
         life_s = (LIFE_MS_MIN + chance.below(LIFE_MS_MAX - LIFE_MS_MIN)) / 1000
-        await _live(server, ledger, chance, life_s, end_life)
+        await _live(server, ledger, chance, life_s, end_life, mixed)
         killed = time.monotonic()
         server.start()
         result.restarts_s.append(time.monotonic() - killed)
         result.cycles += 1
     await _work_off(server.port, ledger, chance)
+    wire = await Wire.connect(server.port)
+    await mixed.check(wire)
+    await wire.close()
+    result.mixed = mixed.confirmed
     result.elapsed_s = time.monotonic() - started
     for stream in (ledger.log, ledger.work):
         result.published += stream.sent
@@ -119,7 +130,7 @@ async def _prepare(port: int) -> None:
 
 
 async def _live(
-    server: RunningServer, ledger: Ledger, chance: Chance, life_s: float, end_life: EndLife
+    server: RunningServer, ledger: Ledger, chance: Chance, life_s: float, end_life: EndLife, mixed: Mixed
 ) -> None:
     """One life of the server under load, to its violent end."""
     wires: list[Wire] = []
@@ -128,8 +139,13 @@ async def _live(
         wires += [publishing, working]
         Worker(working, stream, chance).start()
         Publisher(publishing, stream, MESSAGES_PER_CYCLE).start()
+    mixing = await Wire.connect(server.port)
+    wires.append(mixing)
+    await mixed.check(mixing)
+    doing = asyncio.create_task(mixed.work(mixing))
     await asyncio.sleep(life_s)
     end_life(server)
+    await doing
     for wire in wires:
         # what the server said before it died is still read, to the end
         await wire.gone.wait()

@@ -6,7 +6,7 @@ with it, within so many seeds. The product has no switch for any of them: what i
 
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -40,7 +40,7 @@ class Bug:
 
 
 @contextmanager
-def planted(bug: Bug) -> Iterator[None]:
+def planted(bug: Bug) -> Generator[None]:
     """Have the bug while this is open."""
     with ExitStack() as stack:
         for owner, name, value in bug.replacements():
@@ -76,6 +76,10 @@ def find(bug: Bug, *, seconds: float = 0) -> str:
 
 def _do_nothing(*_: object, **__: object) -> None:
     pass
+
+
+def _none_named(_: object) -> int:
+    return 0
 
 
 def _no_folder_sync() -> list[Replacement]:
@@ -118,7 +122,7 @@ def _sequence_reused() -> list[Replacement]:
         found.last = max(appended, default=max(found.last - 1, 0))
         return found
 
-    return [(state.State, "named_sequence", lambda _: 0), (recovery, "survey_segments", survey_segments)]
+    return [(state.State, "named_sequence", _none_named), (recovery, "survey_segments", survey_segments)]
 
 
 def _unlink_early() -> list[Replacement]:
