@@ -61,6 +61,9 @@ class RecordType(IntEnum):
     OPERATIONS = 16
     COMPLETE = 17
     OFFSETS = 24
+    SUBJECTS = 25
+    POSTINGS = 26
+    SIZES = 27
     ENTRY = 32
     REMOVALS = 28
 

@@ -1,4 +1,4 @@
-"""Where the messages of a segment lie: read from its sidecar, or found by walking over the segment.
+"""Where the messages of a segment lie, and of which subjects: read from its sidecar, or found by walking over it.
 
 A sidecar is derived and may be missing or damaged; then the segment is walked over, once. Finding offsets looks at
 headers alone; the checksum of the whole is tested when the record itself is read.
@@ -7,7 +7,7 @@ headers alone; the checksum of the whole is tested when the record itself is rea
 import contextlib
 import struct
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 from zlib import crc32
 
@@ -25,6 +25,7 @@ from headrace.storage.framing import (
     walk,
 )
 from headrace.storage.interface import StorageError
+from headrace.storage.postings import Postings, decode
 from headrace.storage.record import ALIGNMENT, HEADER_SIZE, RecordType, encode
 from headrace.storage.segment import Offsets, Segment
 
@@ -38,6 +39,7 @@ _START: Final = struct.Struct("<QIB3xQ")  # guard, length, type, sequence
 _CRCS: Final = struct.Struct("<II")
 _SEQUENCE: Final = struct.Struct("<Q")
 _COUNTS: Final = struct.Struct("<II")
+_POSTINGS: Final = (RecordType.SUBJECTS, RecordType.POSTINGS, RecordType.SIZES)
 _WINDOW_SIZE: Final = 4 * 1024 * 1024
 
 
@@ -165,31 +167,53 @@ def _with_missing(units: "array[int]", runs: list[_Run], first: int, records: in
 
 
 def load_sidecar(files: Files, segment: Segment) -> Offsets | None:
-    """Read a segment's sidecar; None where there is none that checks and fits."""
+    """Read where a segment's messages lie; None where there is no sidecar that checks and fits."""
+    body = _load(files, segment, (RecordType.OFFSETS,)).get(RecordType.OFFSETS)
+    offsets = None if body is None else _parse_offsets(body)
+    return offsets if offsets is not None and len(offsets) == segment.records else None
+
+
+def load_postings(files: Files, segment: Segment) -> Postings | None:
+    """Read which subjects a segment has, and where; None where its sidecar does not say."""
+    bodies = _load(files, segment, _POSTINGS)
+    if len(bodies) < len(_POSTINGS):
+        return None
+    postings = decode(*(bodies[kind] for kind in _POSTINGS))
+    return postings if postings is not None and len(postings.sizes) == segment.records else None
+
+
+def _load(files: Files, segment: Segment, kinds: Sequence[RecordType]) -> dict[int, bytes]:
+    """Read the bodies of records of these types from a segment's sidecar, as far as they check."""
     path = sidecar_path(segment.path)
     try:
         handle = files.open(path)
     except FileNotFoundError:
-        return None
+        return {}
+    found: dict[int, bytes] = {}
     try:
-        data = files.pread(handle, files.size(handle), 0)
+        header = parse_file_header(files.pread(handle, FILE_HEADER_SIZE, 0), path)
+        if header.kind == FileKind.SIDECAR and header.subject == segment.salt:
+            for each in walk(lambda size, offset: files.pread(handle, size, offset), header.salt):
+                if isinstance(each, Found) and each.header.type in kinds:
+                    found.setdefault(each.header.type, each.body)
+                    if len(found) == len(kinds):
+                        break
+    except HeaderUnreadable:
+        pass
     finally:
         files.close(handle)
-    try:
-        header = parse_file_header(data[:FILE_HEADER_SIZE], path)
-    except HeaderUnreadable:
-        return None
-    if header.kind != FileKind.SIDECAR or header.subject != segment.salt:
-        return None
-    for found in walk(lambda size, offset: data[offset : offset + size], header.salt):
-        if isinstance(found, Found) and found.header.type == RecordType.OFFSETS:
-            offsets = _parse_offsets(found.body)
-            if offsets is not None and len(offsets) == segment.records:
-                return offsets
-    return None
+    return found
 
 
-def encode_sidecar(segment: Segment, offsets: Offsets, *, stream_id: int, salt: int, time_ns: int) -> bytes:
+def encode_sidecar(
+    segment: Segment,
+    offsets: Offsets,
+    *,
+    stream_id: int,
+    salt: int,
+    time_ns: int,
+    postings: Postings | None = None,
+) -> bytes:
     """Encode the sidecar of a segment."""
     body = b"".join(
         (
@@ -199,14 +223,17 @@ def encode_sidecar(segment: Segment, offsets: Offsets, *, stream_id: int, salt: 
             offsets.units.tobytes(),
         )
     )
-    record = encode(
-        RecordType.OFFSETS, body, guard=salt ^ FILE_HEADER_SIZE, sequence=segment.first, time_ns=time_ns
-    )
-    size = FILE_HEADER_SIZE + len(record)
-    return (
-        encode_file_header(FileHeader(FileKind.SIDECAR, salt, stream_id, segment.salt, time_ns, size))
-        + record
-    )
+    bodies = [(RecordType.OFFSETS, body)]
+    if postings is not None:
+        bodies += zip(_POSTINGS, postings.encode(), strict=True)
+    records: list[bytes] = []
+    size = FILE_HEADER_SIZE
+    for kind, each in bodies:
+        record = encode(kind, each, guard=salt ^ size, sequence=segment.first, time_ns=time_ns)
+        records.append(record)
+        size += len(record)
+    header = FileHeader(FileKind.SIDECAR, salt, stream_id, segment.salt, time_ns, size)
+    return b"".join((encode_file_header(header), *records))
 
 
 def write_sidecar(files: Files, path: str, data: bytes) -> None:
