@@ -102,14 +102,6 @@ def test_usr2_without_clients_ends_the_server() -> None:
         assert server.wait() == 0
 
 
-def test_hup_says_that_there_is_no_reload_and_changes_nothing() -> None:
-    with ServerProcess(LOOPBACK) as server:
-        server.send(signal.SIGHUP)
-        server.wait_for("[ERR] Failed to reload server configuration")
-        RawClient(server.port()).close()
-        assert server.stop() == 0
-
-
 def test_usr1_opens_the_log_anew(tmp_path: Path) -> None:
     log = tmp_path / "log"
     with ServerProcess([*LOOPBACK, "-l", str(log)], is_ready="") as server:

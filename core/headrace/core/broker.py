@@ -38,7 +38,11 @@ from headrace.core.engine.interface import (
     Transport,
 )
 from headrace.core.engine.plain import PlainEngine
-from headrace.core.errors import AccountAuthenticationExpired, MaximumAccountConnectionsExceeded
+from headrace.core.errors import (
+    AccountAuthenticationExpired,
+    MaximumAccountConnectionsExceeded,
+    MaximumConnectionsExceeded,
+)
 from headrace.core.imports.exchange import Exchange
 from headrace.core.imports.rules import ServiceRoute, StreamRoute
 from headrace.core.imports.services import Services
@@ -80,9 +84,10 @@ class Observer(Protocol):
 class Broker:
     """One server without its listeners.
 
-    Public: `options`, `id`, `name`, `start_ns` (wall clock), `engine`, `bus`, `accounts`, `deadlines`, `scheduler`,
-    `chance`, `facts` (what INFO says), `gate` (who may come in), `log`. Who is in `account_listeners` hears of every
-    account that came or changed while the server runs.
+    Public: `options`, `id`, `name`, `start_ns` and `loaded_ns` (when it started, and when its configuration was read,
+    wall clock), `engine`, `bus`, `accounts`, `deadlines`, `scheduler`, `chance`, `facts` (what INFO says), `gate` (who
+    may come in), `log`. Who is in `account_listeners` hears of every account that came or changed while
+    the server runs.
     """
 
     def __init__(
@@ -102,7 +107,7 @@ class Broker:
         self.clock: Clock = scheduler
         self.chance = chance
         self.log = log if log is not None else logging.getLogger("headrace")
-        self.start_ns = scheduler.now_ns()
+        self.start_ns = self.loaded_ns = scheduler.now_ns()
         self.deadlines = Deadlines(scheduler)
         self.accounts = Accounts(options)
         self.rules = PermissionRules()
@@ -279,14 +284,30 @@ class Broker:
         self.facts.domain = domain
 
     def reconfigure(self, options: ServerOptions) -> None:
-        """Take over a changed configuration: limits at once, users and permissions at the next login."""
+        """Take over a changed configuration, and look again at all who are connected.
+
+        Users that are gone or changed have to leave, lost permissions end subscriptions, and where there are too many
+        connections the youngest go.
+        """
         self.options = options
+        self.loaded_ns = self.scheduler.now_ns()
         self.accounts.reconfigure(options)
         self._apply_exchange()
         self.gate.reconfigure(options)
         self.facts.auth_required = self.gate.main.is_required
         self.facts.has_no_auth_user = self.gate.main.has_no_auth_user
         self.facts.max_payload = options.max_payload
+        for session in self.sessions:
+            session.connection.max_control_line = options.max_control_line
+        for name in [account.name for account in self.accounts]:
+            self.review(name)
+        # Accounts that nobody may use any more are empty by now.
+        self.accounts.reconfigure(options)
+        self._apply_exchange()
+        if options.max_connections:
+            for session in self.sessions[max(0, options.max_connections) :]:
+                session.expire(MaximumConnectionsExceeded())
+        self.request_turn()
 
     def observe(self, observer: "Observer") -> None:
         """Tell `observer` who comes and goes."""
@@ -301,7 +322,9 @@ class Broker:
 
     def review(self, account: str) -> None:
         """Look again at all who are connected to an account, as it changed; the youngest go where they are too many."""
-        sessions = [each for each in self.sessions if each.account is not None and each.account.name == account]
+        sessions = [
+            each for each in self.sessions if each.account is not None and each.account.name == account
+        ]
         maximum = self.accounts[account].options.max_connections
         for place, session in enumerate(sessions):
             if 0 <= maximum <= place:

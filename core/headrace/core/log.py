@@ -119,9 +119,7 @@ class SinkHandler(logging.Handler):
         self.dropped = 0
         self._sink = sink
         self._clock = clock
-        self._left_out = {
-            level for level, is_wanted in ((logging.DEBUG, is_debug), (TRACE, is_trace)) if not is_wanted
-        }
+        self._left_out = _left_out(is_debug=is_debug, is_trace=is_trace)
         self._with_time = with_time
         self._in_utc = in_utc
         self._process_id = process_id
@@ -140,6 +138,17 @@ class SinkHandler(logging.Handler):
         except (OSError, ValueError):  # ValueError: the stream was closed under us
             self.dropped += 1
 
+    def change(
+        self, sink: Sink | None, *, is_debug: bool, is_trace: bool, with_time: bool, in_utc: bool
+    ) -> None:
+        """Write by these settings from now on, to another sink where one is given; the old one is closed."""
+        self._left_out = _left_out(is_debug=is_debug, is_trace=is_trace)
+        self._with_time = with_time
+        self._in_utc = in_utc
+        if sink is not None:
+            self._sink.close()
+            self._sink = sink
+
     def reopen(self) -> None:
         """Open the sink anew."""
         self._sink.reopen()
@@ -156,6 +165,14 @@ class SinkHandler(logging.Handler):
         return f"{time.strftime('%Y/%m/%d %H:%M:%S', broken_down)}.{rest_ns // 1000:06d} "
 
 
+def _left_out(*, is_debug: bool, is_trace: bool) -> set[int]:
+    return {level for level, is_wanted in ((logging.DEBUG, is_debug), (TRACE, is_trace)) if not is_wanted}
+
+
+def _level(*, is_debug: bool, is_trace: bool) -> int:
+    return TRACE if is_trace else logging.DEBUG if is_debug else logging.INFO
+
+
 def make_logger(
     sink: Sink | None = None,
     clock: Clock | None = None,
@@ -167,7 +184,7 @@ def make_logger(
     process_id: int | None = None,
 ) -> logging.Logger:
     """Give a logger of its own, which writes to `sink` (standard error when None)."""
-    logger = logging.Logger("headrace", TRACE if is_trace else logging.DEBUG if is_debug else logging.INFO)
+    logger = logging.Logger("headrace", _level(is_debug=is_debug, is_trace=is_trace))
     logger.addHandler(
         SinkHandler(
             StreamSink() if sink is None else sink,
@@ -180,6 +197,22 @@ def make_logger(
         )
     )
     return logger
+
+
+def set_log(
+    logger: logging.Logger,
+    sink: Sink | None = None,
+    *,
+    is_debug: bool,
+    is_trace: bool,
+    with_time: bool,
+    in_utc: bool,
+) -> None:
+    """Change how a logger of `make_logger` writes, and where to if a sink is given."""
+    logger.setLevel(_level(is_debug=is_debug, is_trace=is_trace))
+    for handler in logger.handlers:
+        if isinstance(handler, SinkHandler):
+            handler.change(sink, is_debug=is_debug, is_trace=is_trace, with_time=with_time, in_utc=in_utc)
 
 
 def reopen_log(logger: logging.Logger) -> None:

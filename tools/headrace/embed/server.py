@@ -61,6 +61,17 @@ class Server:
             await self._remove_temporary()
             raise
 
+    def reconfigure(self, options: ServerOptions) -> None:
+        """Take over changed options while the server runs, all or nothing.
+
+        Raises `headrace.core.errors.ConfigError` where one of them cannot change; then everything is as it was. A port
+        of -1 is the one that it has, and a store that is not named is the one that it uses.
+        """
+        held = self.server.options.jetstream
+        if held is not None and options.jetstream is not None and not options.jetstream.store_dir:
+            options = replace(options, jetstream=replace(options.jetstream, store_dir=held.store_dir))
+        self.server.reconfigure(options)
+
     async def stop(self) -> None:
         """Sync, acknowledge, send what is due, and stop; harmless when repeated."""
         if self._server is not None:

@@ -56,6 +56,16 @@ class Composition:
 
         return MonitoredJetStream(self.jetstream, self.file_store)
 
+    def follow_accounts(self, options: ServerOptions) -> None:
+        """Give each account the JetStream that these options give it; who loses it keeps what is stored."""
+        if self.jetstream is None:
+            return
+        wanted = jetstream_accounts(options)
+        # An account that is gone may still have streams; they stay, and nobody can store more.
+        gone = [name for name in self.jetstream.accounts if name not in wanted]
+        for name, may_have in (*wanted.items(), *((name, None) for name in gone)):
+            self.jetstream.set_account(name, may_have)
+
     def close(self) -> None:
         """End in the order that keeps promises.
 

@@ -4,7 +4,7 @@ Whatever keeps the server from starting is told in one line that says what to do
 A start imports only what its configuration uses; pydantic, for one, comes with a configuration file.
 
 Signals, as the reference has them: SIGTERM and SIGINT stop (SIGTERM is ignored by a lame duck), SIGUSR2 begins lame
-duck mode, SIGUSR1 opens the log file anew. SIGHUP would reload the configuration; this version says that it cannot.
+duck mode, SIGUSR1 opens the log file anew, SIGHUP reloads the configuration (`tools/reload.py`).
 
 `HEADRACE_LOOP=asyncio|uvloop` chooses the event loop; the default is uvloop where it is installed.
 """
@@ -16,7 +16,6 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 from headrace.core.base.engine_choice import ENGINE
@@ -26,9 +25,10 @@ from headrace.core.limits import COMPATIBLE_VERSION
 from headrace.core.log import FATAL, FileSink, StreamSink, close_log, make_logger, reopen_log
 from headrace.core.options import ServerOptions
 from headrace.tools.compose import StartError
-from headrace.tools.flags import Flags, apply_flags, help_text, parse_flags
+from headrace.tools.flags import Flags, help_text, parse_flags
 from headrace.tools.run_files import PortsFile, write_pid_file
 from headrace.tools.server import Server
+from headrace.tools.wish import Wish, read_wish
 
 PROGRAM: Final = "headrace-server"
 LOOP_VARIABLE: Final = "HEADRACE_LOOP"
@@ -83,28 +83,10 @@ def _complain(text: str) -> None:
 # what to run
 
 
-@dataclass(frozen=True, slots=True)
-class _Wish:
-    """What flags and configuration file ask for, together."""
-
-    options: ServerOptions
-    digest: str = ""
-    warnings: tuple[str, ...] = ()
-
-
-def _wish(flags: Flags) -> _Wish:
-    if flags.config is None:
-        return _Wish(apply_flags(flags, ServerOptions()))
-    from headrace.core.config.load import load  # noqa: PLC0415  (pydantic takes 90 ms)
-
-    loaded = load(flags.config)
-    return _Wish(apply_flags(flags, loaded.options), loaded.digest, loaded.warnings)
-
-
 def _check_configuration(program: str, flags: Flags) -> int:
     if flags.config is None:
         raise ConfigError("must specify [-c, --config] option to check configuration file syntax")
-    wish = _wish(flags)
+    wish = read_wish(flags)
     if wish.warnings:
         for warning in wish.warnings:
             _complain(f"{program}: {warning}")
@@ -117,7 +99,7 @@ def _check_configuration(program: str, flags: Flags) -> int:
 
 
 def _serve(program: str, flags: Flags) -> int:
-    wish = _wish(flags)
+    wish = read_wish(flags)
     for warning in wish.warnings:
         _complain(f"{program}: {warning}")
     options = wish.options
@@ -137,7 +119,7 @@ def _serve(program: str, flags: Flags) -> int:
     _raise_open_files_limit()
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            return runner.run(_run(program, options, log, wish.digest))
+            return runner.run(_run(program, flags, wish, log))
     finally:
         close_log(log)
 
@@ -171,22 +153,58 @@ def _loop_factory() -> LoopFactory:
     return asyncio.new_event_loop
 
 
-async def _run(program: str, options: ServerOptions, log: logging.Logger, digest: str) -> int:
-    server = Server(options, log=log, config_digest=digest)
-    _handle_signals(server, log)
-    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: _log_bug(log, context))
-    ports_file = PortsFile(options.ports_file_dir, program, os.getpid()) if options.ports_file_dir else None
-    try:
+class _RunFiles:
+    """Pid file and ports file of a running server."""
+
+    def __init__(self, program: str, server: Server) -> None:
+        self._program = program
+        self._server = server
+        self._ports: PortsFile | None = None
+
+    def place(self, options: ServerOptions) -> None:
+        """Write both where these options want them; raises OSError."""
         if options.pid_file:
             write_pid_file(options.pid_file, os.getpid())
-        await server.start()
-        if ports_file is not None:
+        self.remove()
+        if options.ports_file_dir:
+            server = self._server
             urls = {
                 "nats": server.url,
                 "monitoring": server.monitor_url,
                 "websocket": server.websocket_url,
             }
-            ports_file.write({kind: [url] for kind, url in urls.items() if url})
+            self._ports = PortsFile(options.ports_file_dir, self._program, os.getpid())
+            self._ports.write({kind: [url] for kind, url in urls.items() if url})
+
+    def remove(self) -> None:
+        """Remove the ports file; the pid file stays, as with the reference."""
+        if self._ports is not None:
+            self._ports.remove()
+            self._ports = None
+
+
+def _reload(server: Server, flags: Flags, files: _RunFiles) -> str:
+    """Read flags and file again, and take over what changed; give "", or why not."""
+    if flags.config is None:
+        server.log.error("Failed to reload server configuration: no configuration file was given")
+        return "no configuration file was given"
+    from headrace.tools.reload import Reloader  # noqa: PLC0415  (few servers reload)
+
+    return Reloader(server, lambda: read_wish(flags), files.place).reload()
+
+
+async def _run(program: str, flags: Flags, wish: Wish, log: logging.Logger) -> int:
+    options = wish.options
+    server = Server(options, log=log, config_digest=wish.digest)
+    files = _RunFiles(program, server)
+    server.on_reload = lambda: _reload(server, flags, files)
+    _handle_signals(server, log)
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: _log_bug(log, context))
+    try:
+        if options.pid_file:
+            write_pid_file(options.pid_file, os.getpid())
+        await server.start()
+        files.place(options)
     except (StartError, OSError) as error:
         log.log(FATAL, "%s", error)
         if options.log_file:
@@ -194,8 +212,7 @@ async def _run(program: str, options: ServerOptions, log: logging.Logger, digest
         await server.stop()
         return 1
     await server.wait_stopped()
-    if ports_file is not None:
-        ports_file.remove()
+    files.remove()
     return server.exit_code
 
 
@@ -219,9 +236,8 @@ def _handle_signals(server: Server, log: logging.Logger) -> None:
 
     def on_reload() -> None:
         log.info('Trapped "hangup" signal')
-        log.error(
-            "Failed to reload server configuration: this version of Headrace does not have reload; restart it"
-        )
+        if server.on_reload is not None:
+            server.on_reload()
 
     handlers: dict[signal.Signals, Callable[[], None]] = {
         signal.SIGINT: lambda: on_stop("interrupt", is_patient=False),

@@ -14,7 +14,7 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -25,9 +25,11 @@ from headrace.core.base.errors import HeadraceError
 from headrace.core.config.values import format_address
 from headrace.core.engine.interface import Transport
 from headrace.core.errors import ConfigError
+from headrace.core.link import Link
 from headrace.core.log import make_logger
 from headrace.core.options import JetStreamOptions, ResolverKind, ServerOptions
-from headrace.core.transport.tcp import Accept, TcpListener, listen
+from headrace.core.system.requests import RequestFailed
+from headrace.core.transport.tcp import Accept, Receiver, TcpListener, listen
 from headrace.tools.compose import Composition, StartError, compose
 from headrace.tools.lame_duck import LameDuck
 
@@ -62,7 +64,10 @@ class _MonitorListener:
 
 
 class Server:
-    """One server on this machine's network. `exit_code` says, after the stop, how it went."""
+    """One server on this machine's network. `exit_code` says, after the stop, how it went.
+
+    Who reads a configuration sets `on_reload`: it reads it again, calls `reconfigure`, and gives "" or a refusal.
+    """
 
     def __init__(
         self,
@@ -79,6 +84,7 @@ class Server:
         self._composition: Composition | None = None
         self._clients: TcpListener | None = None
         self._monitoring: _MonitorListener | None = None
+        self.on_reload: Callable[[], str] | None = None
         self.exit_code = 0
         self._lame_duck: asyncio.Task[None] | None = None
         self._stopping: asyncio.Task[None] | None = None
@@ -139,6 +145,7 @@ class Server:
         )
         if self._composition.system is not None:
             self._composition.system.config_digest = self._config_digest
+            self._composition.system.reload = self._reload_asked
         store = self._composition.file_store
         if store is not None:
             asyncio.get_running_loop().add_reader(store.ready_handle, store.on_ready)
@@ -180,11 +187,7 @@ class Server:
         options, broker = self.options, composition.broker
         if options.monitor_port:
             self._monitoring = await self._listen_for_monitoring(composition)
-        accept: Accept = broker.accept
-        if options.trace:
-            from headrace.tools.trace import traced  # noqa: PLC0415  (only where it is asked for)
-
-            accept = traced(accept, self.log)
+        accept: Accept = self._accept
         if options.websocket is not None:
             from headrace.tools.websocket_listener import listen_for_websockets  # noqa: PLC0415  (only where asked for)
 
@@ -217,6 +220,17 @@ class Server:
                     'Clients that are not using "TLS Handshake First" option will fail to connect'
                 )
 
+    def _accept(
+        self, transport: Transport, peer_host: str, peer_port: int, link: Link | None = None
+    ) -> Receiver:
+        """Take a connection; it is traced if that is asked for when it comes."""
+        accept: Accept = self.composition.broker.accept
+        if self.options.trace:
+            from headrace.tools.trace import traced  # noqa: PLC0415  (only where it is asked for)
+
+            accept = traced(accept, self.log)
+        return accept(transport, peer_host, peer_port, link)
+
     async def _listen_for_monitoring(self, composition: Composition) -> _MonitorListener:
         # Imported here, as most servers in tests and embedders have no monitoring.
         from headrace.core.monitoring.http import HttpConnection  # noqa: PLC0415
@@ -246,6 +260,39 @@ class Server:
         monitor.http_host, monitor.http_port = host, port
         self.log.info("Starting http monitor on %s", format_address(host, port))
         return _MonitorListener(monitor, server, connections, host, port)
+
+    def reconfigure(self, options: ServerOptions, *, digest: str = "") -> None:
+        """Take over changed options, all or nothing; raises ConfigError, and then everything is as it was.
+
+        Who may not be here any more is sent away; `tools/reload.py` says which options can change.
+        """
+        from headrace.tools.reload import ReloadRefused, plan  # noqa: PLC0415  (few servers reload)
+
+        if self._clients is None or self._stopping is not None:
+            raise ReloadRefused("the server does not run")
+        planned = plan(self.options, options, port=self.port)
+        self.reload_certificates(planned.options)
+        self.options, self._config_digest = planned.options, digest
+        for line in planned.lines:
+            self.log.info("Reloaded: %s", line)
+        composition = self.composition
+        broker = composition.broker
+        broker.set_listening(*_advertised(planned.options, self.port))
+        broker.reconfigure(planned.options)
+        if composition.jetstream is not None and planned.options.operator is None:
+            composition.follow_accounts(planned.options)
+        if composition.system is not None:
+            composition.system.config_digest = digest
+        if self._monitoring is not None:
+            self._monitoring.monitor.config_digest = digest
+
+    def _reload_asked(self) -> None:
+        """Reload because somebody in the system account asks for it."""
+        refusal = (
+            "this server has no configuration file to reload" if self.on_reload is None else self.on_reload()
+        )
+        if refusal:
+            raise RequestFailed(refusal)
 
     def reload_certificates(self, options: ServerOptions) -> None:
         """Read certificates and keys anew, for handshakes to come; connections stay. Raises ConfigError.

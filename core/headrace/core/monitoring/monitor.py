@@ -46,7 +46,7 @@ class Monitor:
         self._broker = broker
         self._process = process
         self._jetstream = jetstream
-        self._config_digest = config_digest
+        self.config_digest = config_digest
         base_path = broker.options.monitor_base_path.strip("/")
         self._base_path = f"/{base_path}" if base_path else ""
         self._counts: Counter[str] = Counter()
@@ -87,7 +87,7 @@ class Monitor:
                 http_host=self.http_host,
                 http_port=self.http_port,
                 request_counts=self._counts,
-                config_digest=self._config_digest,
+                config_digest=self.config_digest,
             )
         )
 

@@ -113,7 +113,7 @@ def varz(
         "stalled_clients": stats.stalled_clients,
         "subscriptions": broker.engine.subscription_count,
         "http_req_stats": dict(sorted(request_counts.items())),
-        "config_load_time": timestamp(broker.start_ns),
+        "config_load_time": timestamp(broker.loaded_ns),
         "config_digest": config_digest,
     }
     if options.tags:
