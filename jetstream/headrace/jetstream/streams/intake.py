@@ -22,6 +22,7 @@ from headrace.jetstream.errors import ApiError
 from headrace.jetstream.filters import SubjectFilter
 from headrace.jetstream.models.ttl import FOREVER, parse_ttl
 from headrace.jetstream.streams.publish_headers import NO_WISHES, Wishes, parse_wishes, without_status
+from headrace.jetstream.streams.republish import Republished
 from headrace.storage.accounting import file_size, memory_size
 from headrace.storage.interface import NO_EFFECT, DiskFull, Effect, Entry, StorageError
 
@@ -68,6 +69,7 @@ class Intake:
 
     def __init__(self, stream: "Stream") -> None:
         self.answers: list[Answer] = []
+        self.republished: list[Republished] = []
         self.stored = 0
         self._stream = stream
         self._config = stream.config
@@ -76,7 +78,7 @@ class Intake:
         self._size_of = memory_size if stream.config.in_memory else file_size
         self._entries: list[Entry] = []
         self._sizes: list[int] = []
-        self._subjects: set[bytes] = set()
+        self._subjects: dict[bytes, int] = {}
         self._message_ids: dict[bytes, int] = {}
         self._evicted: dict[int, bytes] = {}
         self._ends: list[tuple[int, bytes, int]] = []
@@ -120,6 +122,8 @@ class Intake:
     def _judge(self, message: Message) -> int:
         subject, reply, block, payload, _ = message
         config = self._config
+        if self._stream.transform is not None:
+            subject = self._stream.transform.match(subject, self._stream.context.chance) or subject
         wishes = parse_wishes(block) if block else NO_WISHES
         if wishes is not NO_WISHES:
             self._check_absent_features(wishes)
@@ -242,10 +246,12 @@ class Intake:
         self._messages += 1
         sequence = self._next_sequence
         self._next_sequence += 1
-        self._entries.append(Entry(subject, block, payload, self._now_ns, message_id, previous, effect))
+        entry = Entry(subject, block, payload, self._now_ns, message_id, previous, effect)
+        self._prepare_republished(entry, sequence)
+        self._entries.append(entry)
         self._sizes.append(size)
         self._pending_size += size
-        self._subjects.add(subject)
+        self._subjects[subject] = sequence
         if message_id:
             self._message_ids[message_id] = sequence
         self._stream.last_message_id = message_id
@@ -253,6 +259,18 @@ class Intake:
             self._flush()
             self._stream.tell_purged()
         return sequence
+
+    def _prepare_republished(self, entry: Entry, sequence: int) -> None:
+        republisher = self._stream.republisher
+        if not republisher.is_on:
+            return
+        previous = self._subjects.get(entry.subject, entry.previous)
+        if not previous:
+            state = self._log.subject(entry.subject)
+            previous = state.last_sequence if state is not None else 0
+        prepared = republisher.prepared(entry, sequence, previous)
+        if prepared is not None:
+            self.republished.append(prepared)
 
     def _subject_effect(self, subject: bytes, rollup: bytes) -> tuple[Effect, int, int]:
         """Say which older messages of the subject go; give the effect, the subject's last sequence, the bytes freed."""
@@ -350,6 +368,7 @@ class Intake:
                 self.answers[index] = Answer(answer.reply, refusal)
         last = self._log.head.last_sequence
         self._ends = [end for end in self._ends if end[0] <= last]
+        self.republished = [each for each in self.republished if each.sequence <= last]
         self._message_ids.clear()
         self._stream.last_message_id = None
 

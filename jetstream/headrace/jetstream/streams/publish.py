@@ -27,6 +27,7 @@ from headrace.jetstream import error_table
 from headrace.jetstream.errors import ApiError
 from headrace.jetstream.models.wire import encode_json
 from headrace.jetstream.streams.intake import FAST_BATCH_REPLY, Answer, Intake, storage_refusal
+from headrace.jetstream.streams.republish import Republished
 from headrace.storage.interface import LogFenced, StorageError
 
 if TYPE_CHECKING:
@@ -75,7 +76,13 @@ class Publishing:
         """The stream's configuration is another one: decide anew what has to be looked at."""
         config = self._stream.config
         self._is_answering = not config.no_ack
-        self._is_blind = not config.sealed and config.max_msg_size < 0 and config.max_msgs_per_subject < 0
+        self._is_blind = (
+            not config.sealed
+            and config.max_msg_size < 0
+            and config.max_msgs_per_subject < 0
+            and config.subject_transform is None
+            and config.republish is None
+        )
         self._max_messages = max(0, config.max_msgs)
         self._max_size = max(0, config.max_bytes)
         domain = self._stream.context.options.domain
@@ -201,19 +208,29 @@ class Publishing:
         if intake.stored:
             self._stream.on_changed()
         if self._stream.is_durable:
-            self._answer_judged(intake.answers, None)
+            self._answer_judged(intake.answers, intake.republished, None)
             return
         self._count_in(batch)
-        self._store.after_sync(partial(self._on_judged_synced, batch, intake.answers))
+        self._store.after_sync(partial(self._on_judged_synced, batch, intake.answers, intake.republished))
 
-    def _on_judged_synced(self, batch: Batch, answers: list[Answer], error: StorageError | None) -> None:
+    def _on_judged_synced(
+        self,
+        batch: Batch,
+        answers: list[Answer],
+        republished: list[Republished],
+        error: StorageError | None,
+    ) -> None:
         self._count_out(batch)
-        self._answer_judged(answers, error)
+        self._answer_judged(answers, republished, error)
 
-    def _answer_judged(self, answers: list[Answer], error: StorageError | None) -> None:
+    def _answer_judged(
+        self, answers: list[Answer], republished: list[Republished], error: StorageError | None
+    ) -> None:
         if error is not None:
             unknown = ApiError(error_table.STREAM_STORE_FAILED, err=UNKNOWN_OUTCOME)
             answers = [Answer(answer.reply, unknown) for answer in answers]
+        else:
+            self._stream.republisher.send(republished)
         account = self._stream.account.name
         name = self._stream.name
         publish = self._bus.publish

@@ -15,6 +15,7 @@ from headrace.jetstream import error_table
 from headrace.jetstream.errors import ApiError
 from headrace.jetstream.levels import own_metadata, stream_level
 from headrace.jetstream.models.stream_config import StreamConfig
+from headrace.jetstream.streams.transforms import check_transform, with_full_republish
 
 NAME_SIZE_MAX: Final = 255
 DESCRIPTION_SIZE_MAX: Final = 4096
@@ -58,6 +59,8 @@ def checked(config: StreamConfig, *, is_pedantic: bool = False) -> StreamConfig:
     _check_switches(full)
     _check_mirror(full)
     _check_subjects(full)
+    check_transform(full)
+    full = with_full_republish(full, is_pedantic=is_pedantic)
     _check_supported(full)
     return full.replaced(metadata=own_metadata(full.metadata, stream_level(full)))
 
@@ -183,8 +186,6 @@ def _check_supported(config: StreamConfig) -> None:
         "interest retention": config.retention == "interest",
         "mirror": config.mirror is not None,
         "sources": bool(config.sources),
-        "subject_transform": config.subject_transform is not None,
-        "republish": config.republish is not None,
         "s2 compression": config.compression == "s2",
         "subject_delete_marker_ttl": config.subject_delete_marker_ttl > 0,
         "allow_msg_counter": config.allow_msg_counter,

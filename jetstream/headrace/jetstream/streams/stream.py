@@ -25,6 +25,8 @@ from headrace.jetstream.streams.attached import AttachedConsumer, CloseReason
 from headrace.jetstream.streams.direct_get import DirectGet
 from headrace.jetstream.streams.expiry import Expiry
 from headrace.jetstream.streams.publish import Publishing
+from headrace.jetstream.streams.republish import Republisher
+from headrace.jetstream.streams.transforms import input_transform
 from headrace.storage.interface import CorruptRecord, IndexRebuilding, StorageError, StreamLog
 
 
@@ -42,6 +44,8 @@ class Stream:
         self.last_message_id: bytes | None = None
         self._captures: dict[bytes, Registration] = {}
         self._direct_captures: list[Registration] = []
+        self.transform = input_transform(config)
+        self.republisher = Republisher(self)
         self._publishing = Publishing(self)
         self._expiry = Expiry(self)
         log.keep_message_ids(config.duplicate_window)
@@ -125,6 +129,8 @@ class Stream:
         old, self.config = self.config, config
         self.subject_heads = subject_heads(config)
         self.log.keep_message_ids(config.duplicate_window)
+        self.transform = input_transform(config)
+        self.republisher.on_config()
         self._publishing.on_config()
         self._enforce_limits(old)
         self._capture_subjects()
