@@ -18,6 +18,7 @@ from headrace.storage.framing import FILE_HEADER_SIZE, HeaderUnreadable, parse_f
 from headrace.storage.interface import StoreUnusable
 from headrace.storage.journal_entry import JOURNAL_NAMES
 from headrace.storage.journal_replay import JournalEntry, OverlaidFiles
+from headrace.storage.room import PIECES, RESERVE_PREFIX
 from headrace.storage.segment import parse_segment_name
 from headrace.storage.state_log import StateUnreadable, parse_state_name
 from headrace.storage.store import FORMAT_TEXT, INDEX_FOLDER, STREAMS_FOLDER, check_format
@@ -28,6 +29,7 @@ LOOKS_MAX: Final = 5
 
 KNOWN_IN_STORE: Final = frozenset(
     ("format", "lock", STREAMS_FOLDER, INDEX_FOLDER, f"{INDEX_FOLDER}.lock", *JOURNAL_NAMES)
+    + tuple(f"{RESERVE_PREFIX}{number}" for number in range(PIECES))
 )
 
 
