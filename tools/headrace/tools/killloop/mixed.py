@@ -1,4 +1,4 @@
-"""What else is done to a server that is killed: message ids, deletes, purges, limits by subject, streams made and deleted.
+"""What else a server does that is killed: message ids, deletes, purges, limits by subject, streams made and deleted.
 
 One request at a time, each confirmed by its answer or not; at the start of the next life everything that was
 confirmed is asked for again.

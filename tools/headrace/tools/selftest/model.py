@@ -234,11 +234,13 @@ class Past:
     synced_register: int = 0
     confirmed_register: int = 0
     confirmed_last: int = 0
+    last: int = 0
     ids: dict[bytes, int] = field(default_factory=dict[bytes, int])
 
     def note(self, model: LogModel) -> None:
         """Take in one change of messages."""
         self.appended.update(model.appended)
+        self.last = max(self.last, model.last)
         self.removed.update(each for each in self.appended if each not in model.messages)
         self.ids.update((message_id, sequence) for message_id, (sequence, _) in model.ids.items())
 
@@ -250,7 +252,7 @@ class Past:
 
     def moment(self) -> "Moment":
         return Moment(
-            set(self.appended), set(self.removed), self.synced_register, max(self.appended, default=0)
+            set(self.appended), set(self.removed), self.synced_register, max(self.last, *self.appended, 0)
         )
 
     def confirm(self, moment: "Moment") -> None:

@@ -11,11 +11,22 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
-from headrace.storage import framing, recovery, segments, snapshot, state, subject_indexes, survey, upkeep
+from headrace.storage import (
+    framing,
+    journal_replay,
+    recovery,
+    segments,
+    snapshot,
+    state,
+    subject_indexes,
+    survey,
+    upkeep,
+)
 from headrace.storage.commit import GroupCommit
 from headrace.storage.faulty_files import FaultyFiles
 from headrace.storage.file_log import FileLog
 from headrace.storage.index_interface import Position
+from headrace.storage.journal import Journal
 from headrace.storage.subject_index import SubjectIndex
 from headrace.tools.selftest.bits import flip, record_bits
 from headrace.tools.selftest.cases import Case, run_cases
@@ -87,7 +98,7 @@ def _no_folder_sync() -> list[Replacement]:
 
 
 def _ack_before_sync() -> list[Replacement]:
-    def after_sync(_: GroupCommit, callback: Callable[[None], None]) -> None:
+    def after_sync(_: GroupCommit, callback: Callable[[None], None], *__: object, **___: object) -> None:
         callback(None)
 
     return [(GroupCommit, "after_sync", after_sync)]
@@ -164,18 +175,63 @@ def _index_beyond_durable() -> list[Replacement]:
     return [(SubjectIndex, "advance", advance), (subject_indexes, "is_ahead", is_ahead)]
 
 
+def _retired_early() -> list[Replacement]:
+    def sync_covered(*_: object) -> dict[str, str]:
+        return {}
+
+    return [(Journal, "_sync_covered", sync_covered)]
+
+
+def _replay_creates() -> list[Replacement]:
+    targets: Any = vars(journal_replay)["_Targets"]
+    honest = targets.path
+
+    def path(self: Any, entry: journal_replay.JournalEntry) -> str | None:  # noqa: ANN401
+        found: str | None = honest(self, entry)
+        if found is not None:
+            return found
+        hidden = vars(self)
+        files, folder = hidden["_files"], f"{hidden['_streams']}/{entry.stream_id:016x}"
+        for each in (folder, f"{folder}/seg"):
+            if files.status(each) is None:
+                files.make_folder(each)
+        made = f"{folder}/seg/{entry.first:020d}-{entry.salt:016x}"
+        files.close(files.create(made))
+        hidden["_paths"].setdefault(entry.stream_id, {})[entry.salt] = made
+        return made
+
+    return [(targets, "path", path)]
+
+
+def _replay_ignores_salt() -> list[Replacement]:
+    targets: Any = vars(journal_replay)["_Targets"]
+    honest = targets.path
+
+    def path(self: Any, entry: journal_replay.JournalEntry) -> str | None:  # noqa: ANN401
+        found: str | None = honest(self, entry)
+        known = vars(self)["_paths"].get(entry.stream_id, {})
+        if found is None and known:
+            known[entry.salt] = max(known.values())
+            return str(known[entry.salt])
+        return found
+
+    return [(targets, "path", path)]
+
+
 def _with_lmdb() -> Iterator[int]:
     return itertools.count(1201, 8)
 
 
 def _later() -> Iterator[int]:
-    """Give seeds among which one that names no other place than the last sequence comes soon."""
-    return itertools.count(240)
+    return itertools.count(80)
 
 
 BUGS: Final = (
+    Bug("the journal is retired before its files are synced", _retired_early, "power-cut", power_cuts),
+    Bug("replay makes files that are gone", _replay_creates, "power-cut", power_cuts),
+    Bug("replay ignores the salt", _replay_ignores_salt, "power-cut", power_cuts),
     Bug("no folder is synced", _no_folder_sync, "power-cut", power_cuts),
-    Bug("a file is unlinked before its removal is durable", _unlink_early, "power-cut", power_cuts),
+    Bug("a file is unlinked before its removal is durable", _unlink_early, "power-cut", power_cuts, _later),
     Bug("evictions are not copied before an unlink", _eviction_not_copied, "power-cut", power_cuts),
     Bug("a sequence is used again", _sequence_reused, "power-cut", power_cuts, _later),
     Bug("the index goes beyond what is durable", _index_beyond_durable, "power-cut", power_cuts, _with_lmdb),
