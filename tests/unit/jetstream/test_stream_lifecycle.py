@@ -129,10 +129,6 @@ def test_creating_another_stream_of_the_same_name_is_refused(world: World) -> No
         ({"mirror": {"name": "a.b"}}, (10142, "mirrored stream name is invalid")),
         ({"sources": [{"name": "O"}]}, (10052, "sources is not supported by this server version")),
         ({"compression": "s2"}, (10052, "s2 compression is not supported by this server version")),
-        (
-            {"subject_delete_marker_ttl": 10**9},
-            (10052, "subject_delete_marker_ttl is not supported by this server version"),
-        ),
         ({"subject_delete_marker_ttl": 1}, (10052, "subject delete marker TTL must be at least 1 second")),
         ({"metadata": {"k": "v" * 131072}}, (10052, "stream metadata exceeds maximum size of 131072 bytes")),
         ({"pedantic": True, "max_msgs": -5}, (10157, "pedantic mode: max_msgs must be set to -1")),

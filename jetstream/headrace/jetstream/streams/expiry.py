@@ -8,6 +8,9 @@ that went.
 By TTL, messages end in any order: a heap holds (when, sequence, subject). It is not stored; after a restart the
 log is read through once, a piece each turn, while the stream serves already. Entries of messages that went
 otherwise stay in the heap until their time and do nothing then.
+
+With `subject_delete_marker_ttl`, what goes is looked at one by one: where it is the last of its subject, a marker
+takes its place, which a roll-up makes one step.
 """
 
 import heapq
@@ -15,7 +18,8 @@ from typing import TYPE_CHECKING, Final
 
 from headrace.core import headers
 from headrace.core.base.clock import NS_PER_S
-from headrace.core.base.message import View
+from headrace.core.base.message import Message, View
+from headrace.jetstream.models.times import duration_text
 from headrace.jetstream.models.ttl import FOREVER, parse_ttl
 from headrace.storage.interface import CorruptRecord, StorageError
 
@@ -29,6 +33,8 @@ READ_MAX: Final = 4096
 """Messages that are read in one piece."""
 
 READ_SIZE_MAX: Final = 4 * 1024 * 1024
+
+MARKER_REASON: Final = b"Nats-Marker-Reason"
 
 
 class Expiry:
@@ -146,6 +152,10 @@ class Expiry:
         first = max(head.first_sequence, self._aged_to)
         if first >= stays:
             return
+        if config.subject_delete_marker_ttl:
+            self._end_aged_marked(first, stays - 1)
+            self._aged_to = stays
+            return
         for start, end in self._not_exempt(first, stays - 1):
             self._log.remove([(start, end)])
             self._stream.tell_removed(start, end, None)
@@ -172,16 +182,52 @@ class Expiry:
         now_ns = self._scheduler.now_ns()
         while self._ends and self._ends[0][0] <= now_ns:
             _, sequence, subject = self._ends[0]
-            if self._log.size_of(sequence):
+            if self._stream.config.subject_delete_marker_ttl:
+                self._end_marked(sequence)
+            elif self._log.size_of(sequence):
                 self._log.remove([(sequence, sequence)])
                 self._stream.tell_removed(sequence, sequence, subject)
             heapq.heappop(self._ends)
+
+    def _end_aged_marked(self, first: int, last: int) -> None:
+        position = first
+        while position <= last:
+            views, position = self._read(position, last)
+            for view in views:
+                if not view.headers or _ttl(view) != FOREVER:
+                    self._end_marked(view.sequence)
+
+    def _end_marked(self, sequence: int) -> None:
+        """End one message; the last one of its subject leaves a marker, unless it is one. Raises StorageError."""
+        try:
+            view = self._log.get(sequence)
+        except CorruptRecord:
+            view = None
+        if view is None:
+            return
+        state = self._log.subject(view.subject)
+        if state is not None and state.count == 1 and not is_marker(view.headers):
+            ttl = duration_text(self._stream.config.subject_delete_marker_ttl // NS_PER_S * NS_PER_S)
+            block = headers.encode(
+                ((MARKER_REASON, b"MaxAge"), (b"Nats-TTL", ttl.encode()), (b"Nats-Rollup", b"sub"))
+            )
+            if self._stream.append_own(Message(view.subject, b"", block, b"", 0)) is None:
+                return
+        self._log.remove([(sequence, sequence)])
+        self._stream.tell_removed(sequence, sequence, view.subject)
 
     def _read(self, first: int, last: int) -> tuple[list[View], int]:
         found = self._log.scan(
             first, last, None, messages_max=READ_MAX, size_max=READ_SIZE_MAX, steps_max=READ_MAX
         )
         return found.views, found.next_sequence
+
+
+def is_marker(block: bytes) -> bool:
+    """Tell whether headers say that the subject ended: a delete marker's, or those of a purged key."""
+    if not block:
+        return False
+    return bool(headers.get(block, MARKER_REASON)) or headers.get(block, b"KV-Operation") == b"PURGE"
 
 
 def _ttl(view: View) -> int | None:

@@ -14,6 +14,7 @@ Source: the streams reference, sections 5 and 6.
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from headrace.core import headers
 from headrace.core.base.clock import NS_PER_S
 from headrace.core.base.message import Message
 from headrace.core.subject import has_wildcard, is_valid
@@ -67,11 +68,12 @@ def storage_refusal(error: StorageError) -> ApiError:
 class Intake:
     """Takes the messages of one batch in turn; `answers` are in their order."""
 
-    def __init__(self, stream: "Stream") -> None:
+    def __init__(self, stream: "Stream", *, is_own: bool = False) -> None:
         self.answers: list[Answer] = []
         self.republished: list[Republished] = []
         self.stored = 0
         self._stream = stream
+        self._transform = None if is_own else stream.transform
         self._config = stream.config
         self._log = stream.log
         self._now_ns = stream.time_ns()
@@ -94,7 +96,7 @@ class Intake:
         self._size = head.size
         self._pending_size = self._size - self._accounted
 
-    def take(self, message: Message) -> None:
+    def take(self, message: Message) -> Answer:
         """Judge one message; it is stored, or refused, or was stored before."""
         reply = message.reply
         try:
@@ -109,6 +111,7 @@ class Intake:
             answer = Answer(reply, None, sequence)
         if reply:
             self.answers.append(answer)
+        return answer
 
     def finish(self) -> None:
         """Let go what waits."""
@@ -122,8 +125,8 @@ class Intake:
     def _judge(self, message: Message) -> int:
         subject, reply, block, payload, _ = message
         config = self._config
-        if self._stream.transform is not None:
-            subject = self._stream.transform.match(subject, self._stream.context.chance) or subject
+        if self._transform is not None:
+            subject = self._transform.match(subject, self._stream.context.chance) or subject
         wishes = parse_wishes(block) if block else NO_WISHES
         if wishes is not NO_WISHES:
             self._check_absent_features(wishes)
@@ -145,10 +148,19 @@ class Intake:
             ttl = parse_ttl(wishes.ttl)
             if ttl is None:
                 raise ApiError(error_table.MESSAGE_TTL_INVALID)
+            ttl, block = self._lengthened(ttl, block)
         sequence = self._store(subject, without_status(block), payload, wishes.message_id, rollup)
         if ttl is not None and ttl != FOREVER:
             self._ends.append((sequence, subject, self._now_ns + ttl * NS_PER_S))
         return sequence
+
+    def _lengthened(self, ttl: int, block: bytes) -> tuple[int, bytes]:
+        """Let a message live as long as a delete marker of its subject, which it would uncover otherwise."""
+        marker_ttl = self._config.subject_delete_marker_ttl // NS_PER_S
+        if ttl == FOREVER or ttl >= marker_ttl or self._config.max_msgs_per_subject == 1:
+            return ttl, block
+        bare = headers.without(block, (b"Nats-TTL",))
+        return marker_ttl, headers.with_field(bare, b"Nats-TTL", b"%d" % marker_ttl)
 
     def _check_absent_features(self, wishes: Wishes) -> None:
         """Refuse what no stream of this version can have switched on."""

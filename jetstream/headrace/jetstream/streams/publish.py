@@ -22,13 +22,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from headrace.core.base.clock import NS_PER_S, Timer
-from headrace.core.base.message import Batch
+from headrace.core.base.message import Batch, Message, MessageBatch
 from headrace.jetstream import error_table
 from headrace.jetstream.errors import ApiError
 from headrace.jetstream.models.wire import encode_json
 from headrace.jetstream.streams.intake import FAST_BATCH_REPLY, Answer, Intake, storage_refusal
 from headrace.jetstream.streams.republish import Republished
-from headrace.storage.interface import LogFenced, StorageError
+from headrace.storage.interface import IndexRebuilding, LogFenced, StorageError
 
 if TYPE_CHECKING:
     from headrace.jetstream.streams.stream import Stream
@@ -200,10 +200,26 @@ class Publishing:
 
     # the way with a look at each
 
+    def append_own(self, message: Message) -> ApiError | None:
+        """Store what the stream itself says, under the same rules; give why not where it is refused.
+
+        Raises IndexRebuilding, and has then changed nothing.
+        """
+        if not self._log.is_index_ready:
+            raise IndexRebuilding(self._log.when_index_ready)
+        intake = Intake(self._stream, is_own=True)
+        answer = intake.take(message)
+        self._finish(intake, MessageBatch((message,)))
+        return answer.refusal
+
     def _append_judged(self, batch: Batch) -> None:
         intake = Intake(self._stream)
         for message in batch:
             intake.take(message)
+        self._finish(intake, batch)
+
+    def _finish(self, intake: Intake, batch: Batch) -> None:
+        """Let go what waits in `intake`, and see to the answers."""
         intake.finish()
         if intake.stored:
             self._stream.on_changed()

@@ -85,15 +85,15 @@ def _with_implied(config: StreamConfig, *, is_pedantic: bool) -> StreamConfig:
         if config.subject_delete_marker_ttl < NS_PER_S:
             raise invalid("subject delete marker TTL must be at least 1 second")
         if is_pedantic and not config.allow_msg_ttl:
-            raise pedantic("subject delete marker cannot be set if message TTLs are disabled")
+            raise invalid("subject delete marker cannot be set if message TTLs are disabled")
         if is_pedantic and not config.allow_rollup_hdrs:
-            raise pedantic("subject delete marker cannot be set if roll-ups are disabled")
+            raise invalid("subject delete marker cannot be set if roll-ups are disabled")
         config = config.replaced(allow_msg_ttl=True, allow_rollup_hdrs=True, deny_purge=False)
     if config.allow_msg_schedules:
         if config.discard == "new":
             raise invalid("message scheduling cannot use discard new")
         if is_pedantic and not config.allow_rollup_hdrs:
-            raise pedantic("message scheduling cannot be set if roll-ups are disabled")
+            raise invalid("message scheduling cannot be set if roll-ups are disabled")
         config = config.replaced(allow_rollup_hdrs=True, deny_purge=False)
     return config
 
@@ -187,7 +187,6 @@ def _check_supported(config: StreamConfig) -> None:
         "mirror": config.mirror is not None,
         "sources": bool(config.sources),
         "s2 compression": config.compression == "s2",
-        "subject_delete_marker_ttl": config.subject_delete_marker_ttl > 0,
         "allow_msg_counter": config.allow_msg_counter,
         "allow_atomic": config.allow_atomic,
         "allow_batched": config.allow_batched,

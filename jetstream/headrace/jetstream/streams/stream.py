@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from headrace.core import headers
+from headrace.core.base.message import Message
 from headrace.core.bus import Registration
 from headrace.core.subject import tokens
 from headrace.jetstream import error_table
@@ -193,6 +194,10 @@ class Stream:
             self.context.store.after_sync(callback)
 
     # removals
+
+    def append_own(self, message: Message) -> ApiError | None:
+        """Store what the stream itself says; give why not where that is refused. Raises IndexRebuilding."""
+        return self._publishing.append_own(message)
 
     def end_at(self, sequence: int, subject: bytes, end_ns: int) -> None:
         """A message that was appended has a TTL: it goes at this time."""
