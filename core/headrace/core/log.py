@@ -9,6 +9,7 @@ never ends the server: a line that cannot be written (a full disk, a closed pipe
 
 import logging
 import os
+import re
 import sys
 import time
 from typing import Final, Protocol, TextIO
@@ -29,6 +30,10 @@ _LABELS: Final = {
     logging.ERROR: "ERR",
     FATAL: "FTL",
 }
+
+
+_ROTATED: Final = re.compile(r"\.\d{4}(\.\d\d){5}\.\d{9}")
+"""What is behind a log's name once it was moved away."""
 
 
 class Sink(Protocol):
@@ -63,11 +68,23 @@ class StreamSink:
 
 
 class FileSink:
-    """Lines appended to a file. Raises OSError when it cannot be opened."""
+    """Lines appended to a file. Raises OSError when it cannot be opened.
 
-    def __init__(self, path: str) -> None:
+    With `size_max`, a file that has grown beyond it is moved to `<path>.<time>` and a new one begun; with `count_max`,
+    the oldest of those are removed, so that with the current one at most so many remain.
+
+    Source: the reference server 2.15, `logfile_size_limit` and `logfile_max_num`.
+    """
+
+    def __init__(
+        self, path: str, *, size_max: int = 0, count_max: int = 0, clock: Clock | None = None
+    ) -> None:
         self._path = path
+        self._size_max = size_max
+        self._count_max = count_max
+        self._clock = clock if clock is not None else SystemClock()
         self._file = self._opened()
+        self._size = os.path.getsize(path)
 
     def _opened(self) -> TextIO:
         # Kept open until `close`. Buffered by line, so that a tail and a harness see each line when it was written.
@@ -75,11 +92,30 @@ class FileSink:
 
     def write(self, line: str) -> None:
         self._file.write(line)
+        self._size += len(line.encode())
+        if 0 < self._size_max < self._size:
+            self._rotate()
+
+    def _rotate(self) -> None:
+        """Move the full file away; where that fails it grows on, and it is tried again after as many bytes more."""
+        self._size = 0
+        seconds, rest_ns = divmod(self._clock.now_ns(), NS_PER_S)
+        moved = f"{self._path}.{time.strftime('%Y.%m.%d.%H.%M.%S', time.localtime(seconds))}.{rest_ns:09d}"
+        os.rename(self._path, moved)
+        self.reopen()
+        if self._count_max > 0:
+            folder, name = os.path.split(self._path)
+            kept = sorted(
+                found for found in os.listdir(folder or ".") if _ROTATED.fullmatch(found.removeprefix(name))
+            )
+            for oldest in kept[: max(0, len(kept) - (self._count_max - 1))]:
+                os.unlink(os.path.join(folder, oldest))
 
     def reopen(self) -> None:
         opened = self._opened()
         self._file.close()
         self._file = opened
+        self._size = os.path.getsize(self._path)
 
     def close(self) -> None:
         self._file.close()

@@ -260,6 +260,8 @@ class ServerOptions:
     pid_file: str = ""
     ports_file_dir: str = ""
     log_file: str = ""
+    log_size_max: int = 0  # bytes of a log file before the next is begun; 0: no limit
+    log_count_max: int = 0  # log files that are kept, the current one included; 0: all
     debug: bool = False
     trace: bool = False
     log_time: bool = True

@@ -99,3 +99,34 @@ def test_loggers_are_apart_and_registered_nowhere() -> None:
     make_logger(other).info("2")
     assert (len(one.lines), len(other.lines)) == (1, 1)
     assert "headrace" not in logging.Logger.manager.loggerDict or not logging.getLogger("headrace").handlers
+
+
+def test_a_log_file_that_is_full_is_moved_away(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_text("old\n")
+    clock = VirtualScheduler()
+    sink = FileSink(str(path), size_max=10, clock=clock)
+    for line in ("12345\n", "6\n", "7\n"):
+        sink.write(line)
+        clock.advance(1_000_000_000)
+    sink.close()
+    assert path.read_text() == "7\n"
+    (moved,) = (found for found in tmp_path.iterdir() if found != path)
+    assert moved.name.startswith("log.")
+    assert moved.read_text() == "old\n12345\n6\n"
+
+
+def test_only_so_many_log_files_remain(tmp_path: Path) -> None:
+    clock = VirtualScheduler()
+    sink = FileSink(str(tmp_path / "log"), size_max=1, count_max=3, clock=clock)
+    (tmp_path / "log.notes").write_text("mine")
+    for number in range(6):
+        sink.write(f"{number}\n")
+        clock.advance(1_000_000_000)
+    sink.close()
+    found = sorted(path.name for path in tmp_path.iterdir())
+    assert [name for name in found if name in {"log", "log.notes"}] == ["log", "log.notes"]
+    assert [(tmp_path / name).read_text() for name in found if name not in {"log", "log.notes"}] == [
+        "4\n",
+        "5\n",
+    ]

@@ -127,3 +127,17 @@ def test_help_names_every_flag_and_those_that_are_absent() -> None:
     text = help_text("headrace-server")
     for name in ("--http_port", "--store_dir", "-DV", "-sl", *(f"--{flag}" for flag in ABSENT)):
         assert name in text
+
+
+@pytest.mark.parametrize(
+    ("word", "debug", "trace"),
+    [("-V", None, True), ("-VV", None, True), ("-DV", True, True), ("-DVV", True, True), ("-D", True, None)],
+)
+def test_a_switch_sets_what_it_names(word: str, debug: bool | None, trace: bool | None) -> None:
+    assert parse_flags([word]) == Flags(debug=debug, trace=trace)
+
+
+def test_the_size_of_a_log_file_is_a_number_of_bytes() -> None:
+    assert apply_flags(parse_flags(["--log_size_limit", "1000"]), ServerOptions()).log_size_max == 1000
+    with pytest.raises(FlagError, match="expected a number of bytes"):
+        parse_flags(["--log_size_limit", "much"])

@@ -53,6 +53,7 @@ class Flags:
     debug: bool | None = None
     trace: bool | None = None
     log: str | None = None
+    log_size_limit: int | None = None
     log_time: bool | None = None
     log_utc: bool | None = None
     pid_file: str | None = None
@@ -134,11 +135,12 @@ _SECTIONS: Final[tuple[tuple[str, tuple[_Flag, ...]], ...]] = (
         "Logging",
         (
             _Flag(("l", "log"), ("log",), "file", "write the log to this file (default: standard error)"),
+            _Flag(("log_size_limit",), ("log_size_limit",), "bytes", "begin a new log file beyond this size"),
             _Flag(("T", "logtime"), ("log_time",), "", "put the time before each entry (default true)"),
             _Flag(("logtime_utc",), ("log_utc",), "", "in UTC instead of local time"),
             _Flag(("D", "debug"), ("debug",), "", "log details"),
-            _Flag(("V", "trace"), ("trace",), "", "log the protocol"),
-            _Flag(("DV",), ("debug", "trace"), "", "log both"),
+            _Flag(("V", "VV", "trace"), ("trace",), "", "log the protocol, the system account's too"),
+            _Flag(("DV", "DVV"), ("debug", "trace"), "", "log both"),
         ),
     ),
     (
@@ -210,6 +212,12 @@ def _value(flag: _Flag, field: str, word: str, text: str) -> str | int | bool:
                 f'invalid boolean value "{text}" for {word.partition("=")[0]}; expected true or false'
             )
         return _SWITCH_VALUES[text]
+    if field == "log_size_limit":
+        if not text.isdecimal():
+            raise FlagError(
+                f'invalid value "{text}" for flag {word.partition("=")[0]}; expected a number of bytes'
+            )
+        return int(text)
     if field not in _PORTS:
         return text
     try:
@@ -231,6 +239,7 @@ def apply_flags(flags: Flags, options: ServerOptions) -> ServerOptions:
         "debug": flags.debug,
         "trace": flags.trace,
         "log_file": flags.log,
+        "log_size_max": flags.log_size_limit,
         "log_time": flags.log_time,
         "log_utc": flags.log_utc,
         "pid_file": flags.pid_file,

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Final
 
 from headrace.core.base.clock import NS_PER_S
 from headrace.core.errors import ConfigError
-from headrace.core.log import FileSink, StreamSink, set_log
+from headrace.core.log import set_log
 from headrace.core.options import ServerOptions
-from headrace.tools.wish import Wish
+from headrace.tools.wish import Wish, open_sink
 
 if TYPE_CHECKING:
     from headrace.tools.server import Server
@@ -99,6 +99,8 @@ FIXED: Final[Mapping[str, str]] = {
     "max_pending": "MaxPending",
     "max_sub_tokens": "MaxSubTokens",
     "max_closed_clients": "MaxClosedClients",
+    "log_size_max": "LogSizeLimit",
+    "log_count_max": "LogMaxFiles",
     "no_header_support": "NoHeaderSupport",
     "no_fast_producer_stall": "NoFastProducerStall",
     "no_auth_user": "NoAuthUser",
@@ -185,7 +187,7 @@ class Reloader:
                 log.warning("%s", warning)
             sink = None
             if found.options.log_file != before.log_file:
-                sink = FileSink(found.options.log_file) if found.options.log_file else StreamSink()
+                sink = open_sink(found.options)
             try:
                 server.reconfigure(found.options, digest=found.digest)
             except BaseException:

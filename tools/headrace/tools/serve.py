@@ -22,13 +22,13 @@ from headrace.core.base.engine_choice import ENGINE
 from headrace.core.errors import ConfigError
 from headrace.core.info import own_version
 from headrace.core.limits import COMPATIBLE_VERSION
-from headrace.core.log import FATAL, FileSink, StreamSink, close_log, make_logger, reopen_log
+from headrace.core.log import FATAL, close_log, make_logger, reopen_log
 from headrace.core.options import ServerOptions
 from headrace.tools.compose import StartError
 from headrace.tools.flags import Flags, help_text, parse_flags
 from headrace.tools.run_files import PortsFile, write_pid_file
 from headrace.tools.server import Server
-from headrace.tools.wish import Wish, read_wish
+from headrace.tools.wish import Wish, open_sink, read_wish
 
 PROGRAM: Final = "headrace-server"
 LOOP_VARIABLE: Final = "HEADRACE_LOOP"
@@ -104,7 +104,7 @@ def _serve(program: str, flags: Flags) -> int:
         _complain(f"{program}: {warning}")
     options = wish.options
     try:
-        sink = FileSink(options.log_file) if options.log_file else StreamSink()
+        sink = open_sink(options)
     except OSError as error:
         raise StartError(
             f"cannot open log file {options.log_file}: {error.strerror}; give another with --log"

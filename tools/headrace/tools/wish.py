@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from headrace.core.log import FileSink, Sink, StreamSink
 from headrace.core.options import ServerOptions
 from headrace.tools.flags import Flags, apply_flags
 
@@ -23,3 +24,10 @@ def read_wish(flags: Flags) -> Wish:
 
     loaded = load(flags.config)
     return Wish(apply_flags(flags, loaded.options), loaded.digest, loaded.warnings)
+
+
+def open_sink(options: ServerOptions) -> Sink:
+    """Open what the log is written to; raises OSError."""
+    if not options.log_file:
+        return StreamSink()
+    return FileSink(options.log_file, size_max=options.log_size_max, count_max=options.log_count_max)

@@ -25,9 +25,8 @@ KEYS: Final[dict[str, str]] = dict(
         ("verify_cert_and_check_known_urls", "clustering"),
         ("resolver_tls", "TLS to the account resolver beyond the system's certificates"),
         ("proxy_protocol proxies proxy_required", "the PROXY protocol"),
-        ("msg_trace trace_dest trace_headers trace_verbose", "message tracing"),
+        ("msg_trace trace_dest trace_headers", "message tracing"),
         ("syslog remote_syslog", "syslog"),
-        ("logfile_size_limit log_size_limit logfile_max_num log_max_num", "rotating the log by size"),
         ("prof_port prof_block_rate", "Go profiling"),
         ("write_timeout", "the choice of what a write timeout does"),
         ("disable_sublist_cache no_sublist_cache", "switching the subject cache off"),
@@ -54,9 +53,7 @@ FLAGS: Final[dict[str, str]] = dict(
         ("ms https_port", "monitoring over TLS"),
         ("help_tls", "a help on TLS alone; see docs/configuration.md"),
         ("s syslog r remote_syslog", "syslog"),
-        ("log_size_limit", "rotating the log by size"),
         ("max_traced_msg_len", "shortening traced messages"),
-        ("VV DVV", "tracing the system account"),
         ("profile", "Go profiling"),
     )
     for pair in _named(flags, feature)

@@ -149,6 +149,8 @@ class ConfigFile(Block):
         "net": "host",
         "monitor_port": "http_port",
         "log_file": "logfile",
+        "log_size_limit": "logfile_size_limit",
+        "log_max_num": "logfile_max_num",
         "pid_file": "pidfile",
         "max_conn": "max_connections",
         "max_subs": "max_subscriptions",
@@ -176,6 +178,9 @@ class ConfigFile(Block):
     logtime: bool | None = None
     logtime_utc: bool | None = None
     logfile: str | None = None
+    logfile_size_limit: Count | None = None
+    logfile_max_num: Count | None = None
+    trace_verbose: bool | None = None
     pidfile: str | None = None
     ports_file_dir: str | None = None
 
