@@ -27,3 +27,19 @@ async def retention_may_change_between_limits_and_interest(lab: Lab) -> None:
     await lab.store("s", "x")
     for retention in ("interest", "workqueue", "limits"):
         await lab.api("STREAM.UPDATE.S", {"name": "S", "subjects": ["s"], "retention": retention})
+
+
+@scenario()
+async def interest_goes_with_consumers_and_filters(lab: Lab) -> None:
+    await lab.stream("I", "i.>", retention="interest")
+    await lab.publish("i.a", "nobody", Nats_Msg_Id="x")
+    await lab.publish("i.a", "nobody", Nats_Msg_Id="x")
+    await lab.state("I")
+    await lab.consumer("I", "A", filter_subject="i.>")
+    await lab.consumer("I", "B", filter_subject="i.b")
+    for subject in ("i.a", "i.b", "i.c"):
+        await lab.publish(subject)
+    await lab.do("CONSUMER.DELETE.I.A")
+    await lab.state("I", deleted_details=True)
+    await lab.do("CONSUMER.DELETE.I.B")
+    await lab.state("I")

@@ -115,7 +115,6 @@ def test_creating_another_stream_of_the_same_name_is_refused(world: World) -> No
             {"subjects": ["$SYS.X"]},
             (10052, "subjects that overlap with system api require no-ack to be true"),
         ),
-        ({"retention": "interest"}, (10052, "interest retention is not supported by this server version")),
         ({"mirror": {"name": "O"}}, (10052, "mirror is not supported by this server version")),
         ({"mirror": {"name": "O"}, "subjects": ["a"]}, (10034, "stream mirrors can not contain subjects")),
         (

@@ -164,6 +164,10 @@ class Consumer:
         """Tell whether its filters mean this subject."""
         return self._position.match is None or self._position.match.matches(subject)
 
+    def is_settled(self, sequence: int) -> bool:
+        """Tell whether a message that its filters mean is needed no more."""
+        return self._state.is_settled(sequence)
+
     def settled_messages(self) -> list[tuple[int, int]]:
         """Give, as ranges of one, the messages that are settled and still there; after a crash there may be some.
 
@@ -530,6 +534,7 @@ class Consumer:
         self._intake.sampling = sampling(config.sample_freq)
         if config.filters != old.filters:
             self._position.change_filter(make_filter(config))
+            self.stream.interest.sweep()
         if config.deliver_subject != old.deliver_subject:
             self._state.queue_all()
         self._outlet.configure(config)

@@ -80,6 +80,7 @@ class Consumers:
         self._without_room.pop(consumer, None)
         consumer.close(CloseReason.DELETED)
         consumer.advisories.deleted()
+        stream.interest.sweep()
 
     def recover(self, stream: Stream) -> None:
         """Attach the consumers that the stream's log has kept."""

@@ -44,6 +44,10 @@ class AttachedConsumer(Protocol):
         """Tell whether its filters mean this subject."""
         ...
 
+    def is_settled(self, sequence: int) -> bool:
+        """Tell whether it needs this message no more, if its filters mean it."""
+        ...
+
     def pump(self, budget: int) -> bool:
         """Deliver at most `budget` messages; tell whether more is waiting."""
         ...

@@ -75,6 +75,7 @@ class Intake:
         self._stream = stream
         self._transform = None if is_own else stream.transform
         self._config = stream.config
+        self._interest = stream.interest
         self._log = stream.log
         self._now_ns = stream.time_ns()
         self._size_of = memory_size if stream.config.in_memory else file_size
@@ -83,6 +84,7 @@ class Intake:
         self._subjects: dict[bytes, int] = {}
         self._message_ids: dict[bytes, int] = {}
         self._evicted: dict[int, bytes] = {}
+        self._passed_over = 0  # sequences used up for messages that nobody wants; then no entry waits
         self._ends: list[tuple[int, bytes, int]] = []
         self._first_waiting_answer = 0
         self._accounted = stream.accounted_size
@@ -149,6 +151,8 @@ class Intake:
             if ttl is None:
                 raise ApiError(error_table.MESSAGE_TTL_INVALID)
             ttl, block = self._lengthened(ttl, block)
+        if self._interest.is_on and not self._interest.is_wanted(subject):
+            return self._pass_over(wishes.message_id)
         sequence = self._store(subject, without_status(block), payload, wishes.message_id, rollup)
         if ttl is not None and ttl != FOREVER:
             self._ends.append((sequence, subject, self._now_ns + ttl * NS_PER_S))
@@ -207,7 +211,10 @@ class Intake:
             return
         sequence = self._message_ids.get(wishes.message_id)
         if sequence is None:
-            sequence = self._log.find_message_id(wishes.message_id, max(0, self._now_ns - window_ns))
+            since_ns = max(0, self._now_ns - window_ns)
+            sequence = self._log.find_message_id(wishes.message_id, since_ns)
+            if sequence is None and self._interest.is_on:
+                sequence = self._interest.find_id(wishes.message_id, since_ns)
         if sequence is not None:
             raise _Duplicate(sequence)
 
@@ -242,6 +249,8 @@ class Intake:
         size = self._size_of(subject_size=len(subject), headers_size=len(block), payload_size=len(payload))
         self._stream.account.check_resources(self._pending_size, in_memory=self._config.in_memory)
         effect, previous, freed_size = NO_EFFECT, 0, 0
+        if self._passed_over:
+            self._flush()
         if self._config.max_msgs_per_subject > 0 or rollup == b"sub":
             if subject in self._subjects or (rollup and has_wildcard(subject)):
                 self._flush()
@@ -270,6 +279,19 @@ class Intake:
         if rollup:
             self._flush()
             self._stream.tell_purged()
+        return sequence
+
+    def _pass_over(self, message_id: bytes) -> int:
+        """Use up a sequence for a message that nobody wants."""
+        if not self._passed_over:
+            self._flush()
+        sequence = self._next_sequence
+        self._next_sequence += 1
+        self._passed_over += 1
+        if message_id:
+            self._message_ids[message_id] = sequence
+            self._interest.remember_id(message_id, sequence, self._now_ns)
+        self._stream.last_message_id = message_id
         return sequence
 
     def _prepare_republished(self, entry: Entry, sequence: int) -> None:
@@ -327,6 +349,8 @@ class Intake:
         evicted, self._evicted = self._evicted, {}
         waiting, self._first_waiting_answer = self._first_waiting_answer, len(self.answers)
         if not entries:
+            if self._passed_over:
+                self._skip_passed_over(waiting)
             return
         head_first = self._log.head.first_sequence
         front = self._front(head_first, sizes, evicted)
@@ -349,6 +373,18 @@ class Intake:
                 self._stream.tell_removed(head_first, front - 1, None)
         finally:
             self._subjects.clear()
+            self._refresh()
+
+    def _skip_passed_over(self, first_answer: int) -> None:
+        count, self._passed_over = self._passed_over, 0
+        try:
+            self._log.skip(self._next_sequence - 1, self._now_ns)
+        except StorageError as error:
+            self._forget(first_answer, error)
+            raise
+        else:
+            self.stored += count
+        finally:
             self._refresh()
 
     def _front(self, first: int, sizes: list[int], evicted: dict[int, bytes]) -> int:

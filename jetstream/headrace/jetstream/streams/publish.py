@@ -82,6 +82,7 @@ class Publishing:
             and config.max_msgs_per_subject < 0
             and config.subject_transform is None
             and config.republish is None
+            and config.retention != "interest"
         )
         self._max_messages = max(0, config.max_msgs)
         self._max_size = max(0, config.max_bytes)

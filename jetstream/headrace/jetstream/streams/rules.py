@@ -183,7 +183,6 @@ def _check_reserved(subject: bytes) -> None:
 def _check_supported(config: StreamConfig) -> None:
     """Refuse by name what this version does not do, so that nobody relies on it."""
     absent = {
-        "interest retention": config.retention == "interest",
         "mirror": config.mirror is not None,
         "sources": bool(config.sources),
         "s2 compression": config.compression == "s2",

@@ -25,6 +25,7 @@ from headrace.jetstream.models.stream_config import StreamConfig
 from headrace.jetstream.streams.attached import AttachedConsumer, CloseReason
 from headrace.jetstream.streams.direct_get import DirectGet
 from headrace.jetstream.streams.expiry import Expiry
+from headrace.jetstream.streams.interest import Interest
 from headrace.jetstream.streams.publish import Publishing
 from headrace.jetstream.streams.republish import Republisher
 from headrace.jetstream.streams.transforms import input_transform
@@ -47,6 +48,7 @@ class Stream:
         self._direct_captures: list[Registration] = []
         self.transform = input_transform(config)
         self.republisher = Republisher(self)
+        self.interest = Interest(self)
         self._publishing = Publishing(self)
         self._expiry = Expiry(self)
         log.keep_message_ids(config.duplicate_window)
@@ -101,6 +103,7 @@ class Stream:
             self.context.log.warning(
                 f"Stream '{self.name}': what its limits leave no room for stays: {error}"
             )
+        self.interest.sweep_later()
         self._capture_subjects()
         self._capture_direct()
         self.on_changed()
@@ -113,6 +116,7 @@ class Stream:
         self._captures.clear()
         self._direct_captures.clear()
         self._expiry.close()
+        self.interest.close()
         self._publishing.close()
         for consumer in list(self.consumers.values()):
             consumer.close(reason)
@@ -134,6 +138,8 @@ class Stream:
         self.republisher.on_config()
         self._publishing.on_config()
         self._enforce_limits(old)
+        if old.retention != config.retention:
+            self.interest.sweep()
         self._capture_subjects()
         self._capture_direct()
         self._expiry.on_config()
@@ -203,13 +209,15 @@ class Stream:
         """A message that was appended has a TTL: it goes at this time."""
         self._expiry.add(sequence, subject, end_ns)
 
-    def settle(self, consumer: AttachedConsumer, ranges: Sequence[tuple[int, int]]) -> None:  # noqa: ARG002
+    def settle(self, consumer: AttachedConsumer, ranges: Sequence[tuple[int, int]]) -> None:
         """A consumer needs the messages of these inclusive ranges no more: remove what retention says.
 
         On a workqueue a message has one consumer, so the others need not hear of it.
         """
         if self.config.retention == "workqueue" and ranges:
             self.log.remove(ranges)
+            self.on_changed()
+        elif self.interest.is_on and self.interest.settle(consumer, ranges):
             self.on_changed()
 
     def delete_message(self, sequence: int, *, secure: bool) -> None:
