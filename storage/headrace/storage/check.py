@@ -28,8 +28,10 @@ LOOKS_MAX: Final = 5
 """How often a stream is looked at again whose files or findings change meanwhile."""
 
 KNOWN_IN_STORE: Final = frozenset(
-    ("format", "lock", STREAMS_FOLDER, INDEX_FOLDER, f"{INDEX_FOLDER}.lock", *JOURNAL_NAMES)
-    + tuple(f"{RESERVE_PREFIX}{number}" for number in range(PIECES))
+    (
+        *("format", "lock", STREAMS_FOLDER, INDEX_FOLDER, f"{INDEX_FOLDER}.lock", *JOURNAL_NAMES),
+        *(f"{RESERVE_PREFIX}{number}" for number in range(PIECES)),
+    )
 )
 
 
