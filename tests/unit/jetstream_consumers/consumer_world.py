@@ -33,6 +33,10 @@ class Inbox:
         """Give what came since the last look: payloads, and status lines with what follows them."""
         return [_shown(view) for view, _ in self._news()]
 
+    def headers(self) -> list[bytes]:
+        """Give the header blocks of what came since the last look."""
+        return [view.headers for view, _ in self._news()]
+
     def acks(self) -> list[str]:
         """Give the ack subjects of the messages that came since the last look."""
         return [reply.decode() for view, reply in self._news() if view.sequence]

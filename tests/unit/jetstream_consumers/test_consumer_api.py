@@ -112,7 +112,6 @@ def test_the_name_in_the_subject_wins_over_the_one_in_the_configuration(world: C
         ("CREATE.S", {"priority_policy": "overflow", "priority_groups": [""]}, (10161, "Group name cannot be an empty string")),
         ("CREATE.S", {"priority_policy": "overflow", "priority_groups": ["a b"]}, (10162, "Valid priority group name must match A-Z, a-z, 0-9, -_/=)+ and may not exceed 16 characters")),
         ("CREATE.S", {"priority_policy": "overflow", "priority_groups": ["a"], "deliver_subject": "x"}, (10178, "priority groups can not be used with push consumers")),
-        ("CREATE.S", {"priority_policy": "overflow", "priority_groups": ["a"]}, (10012, "priority policy overflow is not supported by this server version")),
         ("CREATE.S", {"ack_policy": "flow_control"}, (10012, "ack policy flow_control is not supported by this server version")),
     ],
 )  # fmt: skip
@@ -399,5 +398,3 @@ def test_what_comes_later_is_refused_by_name(world: ConsumerWorld) -> None:
         10204,
         "invalid reset: not supported by this server version",
     )
-    assert world.refusal("CONSUMER.UNPIN.S.C") == (10025, "invalid JSON: consumer group not specified")
-    assert world.refusal("CONSUMER.UNPIN.S.C", {"group": "A"})[0] == 10160

@@ -1,8 +1,11 @@
 """Pull requests: their bodies, their turns, and every way in which they end."""
 
+from typing import Any
+
 import pytest
 
 from headrace.jetstream.consumers import status
+from headrace.jetstream.consumers.groups import GroupOptions, Load, PriorityGroups
 from headrace.jetstream.consumers.pulls import (
     BadPullRequest,
     PullLimits,
@@ -11,6 +14,7 @@ from headrace.jetstream.consumers.pulls import (
     parse_pull_options,
     refusal,
 )
+from headrace.jetstream.models.consumer_config import ConsumerConfig
 
 S = 1_000_000_000
 
@@ -23,8 +27,16 @@ def nobody(_reply: bytes) -> bool:
     return False
 
 
+def groups(**config: Any) -> PriorityGroups:
+    return PriorityGroups(ConsumerConfig(**config), lambda: "PIN")
+
+
+def no_load() -> Load:
+    return Load(0, 0)
+
+
 def pulls(*requests: tuple[bytes, PullOptions], limits: PullLimits | None = None) -> WaitingPulls:
-    waiting = WaitingPulls(limits or PullLimits())
+    waiting = WaitingPulls(limits or PullLimits(), groups(), no_load)
     for reply, options in requests:
         waiting.offer(reply, options, available=0, now_ns=0, has_interest=everybody)
     return waiting
@@ -56,7 +68,9 @@ def test_a_body_is_nothing_or_a_number_or_json(body: bytes, batch: int) -> None:
 
 def test_every_field_of_a_body_is_read() -> None:
     body = b'{"batch":2,"expires":5000000000,"no_wait":true,"max_bytes":9,"idle_heartbeat":1000000000}'
-    assert parse_pull_options(body) == PullOptions(2, 5 * S, no_wait=True, max_bytes=9, idle_heartbeat_ns=S)
+    assert parse_pull_options(body) == PullOptions(
+        2, 5 * S, no_wait=True, max_bytes=9, idle_heartbeat_ns=S, group=GroupOptions()
+    )
 
 
 @pytest.mark.parametrize(
@@ -78,6 +92,12 @@ def test_json_that_is_none_is_refused_with_the_character() -> None:
         parse_pull_options(b"{}x")
 
 
+def test_what_a_body_says_about_its_group_is_read() -> None:
+    body = b'{"group":"A","min_pending":3,"min_ack_pending":4,"id":"x","priority":5}'
+    assert parse_pull_options(body).group == GroupOptions("A", 3, 4, "x", 5)
+    assert parse_pull_options(b"7").group is None
+
+
 def test_two_heartbeats_have_to_fit_in_the_time_of_a_request() -> None:
     assert parse_pull_options(b'{"expires":10,"idle_heartbeat":5}').idle_heartbeat_ns == 5
     with pytest.raises(BadPullRequest, match="heartbeat value too large"):
@@ -90,10 +110,6 @@ def test_two_heartbeats_have_to_fit_in_the_time_of_a_request() -> None:
         (PullOptions(batch=11), b"409 Exceeded MaxRequestBatch of 10"),
         (PullOptions(expires_ns=61 * S), b"409 Exceeded MaxRequestExpires of 1m0s"),
         (PullOptions(max_bytes=101), b"409 Exceeded MaxRequestMaxBytes of 100"),
-        (PullOptions(priority=10), b"400 Bad Request - Priority must be between 0 and 9"),
-        (PullOptions(min_pending=1), b"400 Bad Request - Not a Overflow Priority consumer"),
-        (PullOptions(min_ack_pending=1), b"400 Bad Request - Not a Overflow Priority consumer"),
-        (PullOptions(pin_id="x"), b"400 Bad Request - Not a Pinned Client Priority consumer"),
     ],
 )
 def test_what_the_consumer_does_not_allow_is_refused_by_name(options: PullOptions, line: bytes) -> None:

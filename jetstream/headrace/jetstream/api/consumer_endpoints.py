@@ -10,6 +10,7 @@ from headrace.jetstream.api.dispatcher import page
 from headrace.jetstream.api.request import ApiRequest, Body, Endpoint
 from headrace.jetstream.consumers.consumer import Consumer
 from headrace.jetstream.consumers.registry import Consumers, consumers_of, find
+from headrace.jetstream.consumers.rules import is_group_name
 from headrace.jetstream.errors import ApiError
 from headrace.jetstream.models.consumer_api import CreateRequest, PageRequest, PauseRequest, UnpinRequest
 from headrace.jetstream.models.times import ZERO_TIME, encode_time
@@ -116,12 +117,16 @@ class ConsumerEndpoints:
         return answer
 
     def unpin(self, request: ApiRequest) -> dict[str, Any]:
-        """No consumer of this version has groups, so none can be unpinned."""
         asked = request.decode_optional(UnpinRequest)
         if not asked.group:
             raise ApiError(error_table.INVALID_JSON, err="consumer group not specified")
-        _named(request, 2)
-        raise ApiError(error_table.CONSUMER_INVALID_PRIORITY_GROUP)
+        if not is_group_name(asked.group):
+            raise ApiError(error_table.CONSUMER_INVALID_GROUP_NAME)
+        consumer = _named(request, 2)
+        if asked.group not in consumer.config.priority_groups:
+            raise ApiError(error_table.CONSUMER_INVALID_PRIORITY_GROUP)
+        consumer.unpin()
+        return {}
 
     def reset(self, request: ApiRequest) -> dict[str, Any]:
         _named(request, 2)

@@ -31,6 +31,16 @@ class ConsumerAdvisories:
         """The consumer was paused until some time, or has resumed."""
         self._advise(b"PAUSE", "consumer_pause", paused=is_paused, pause_until=encode_time(pause_until_ns))
 
+    def pinned(self, group: str, pin_id: str) -> None:
+        """A client got all messages for itself."""
+        self._advise(b"PINNED", "consumer_group_pinned", account=self._account, group=group, pinned_id=pin_id)
+
+    def unpinned(self, group: str, reason: str) -> None:
+        """The pinned client is so no longer."""
+        self._advise(
+            b"UNPINNED", "consumer_group_unpinned", account=self._account, group=group, reason=reason
+        )
+
     def exhausted(self, sequence: int, deliveries: int) -> None:
         self._advise(b"MAX_DELIVERIES", "max_deliver", stream_seq=sequence, deliveries=deliveries)
 

@@ -16,17 +16,19 @@ from enum import Enum
 from typing import Any, Final
 
 from headrace.core import headers
-from headrace.core.base.clock import NS_PER_MS
 from headrace.core.base.message import View
 from headrace.jetstream import levels
 from headrace.jetstream.consumers import status
 from headrace.jetstream.consumers.ack_intake import AckIntake
 from headrace.jetstream.consumers.acks import ack_prefix, ack_template
 from headrace.jetstream.consumers.advisories import ConsumerAdvisories
+from headrace.jetstream.consumers.groups import Load, PinEvent
+from headrace.jetstream.consumers.info import group_states, place
+from headrace.jetstream.consumers.lifetime import Lifetime
 from headrace.jetstream.consumers.outlets import Outlet, PullOutlet, PushOutlet
 from headrace.jetstream.consumers.pacing import OriginalPace
 from headrace.jetstream.consumers.position import READ_SIZE_MAX, Position, Read, make_filter
-from headrace.jetstream.consumers.rules import INACTIVE_THRESHOLD_NS, delivery_rules, level, sampling
+from headrace.jetstream.consumers.rules import delivery_rules, level, sampling
 from headrace.jetstream.consumers.sinks import Captures
 from headrace.jetstream.consumers.state import AckPolicy, ConsumerState
 from headrace.jetstream.consumers.stored import StoredState
@@ -39,9 +41,6 @@ from headrace.storage.interface import CorruptRecord, IndexRebuilding, StorageEr
 
 RUN_MAX: Final = 512
 """Messages read and offered at once."""
-
-JITTER_MIN_NS: Final = 100 * NS_PER_MS
-JITTER_MAX_NS: Final = 1000 * NS_PER_MS
 
 _UNACKED_DELETED: Final = "Unacknowledged message was deleted"
 _DELETED_BY_LIMITS: Final = "Message deleted by stream limits"
@@ -97,8 +96,7 @@ class Consumer:
         self._armed_ns = 0  # the deadline that was asked for; 0: none
         self._last_delivery_ns = 0
         self._last_ack_ns = 0
-        self._activity_ns = self.now_ns()
-        self._jitter_ns = 0
+        self._lifetime = Lifetime(config, self.context.chance, self.now_ns())
         self._resume_ns = 0  # when the original pace lets the next message go
         self._paused_until_ns = config.pause_until_ns
         self._advisories = ConsumerAdvisories(self.context, self.account_name, stream.name, name)
@@ -119,7 +117,6 @@ class Consumer:
         self._intake.sampling = sampling(config.sample_freq)
         if state.rules.ack_policy is not AckPolicy.NONE:
             self._captures.add(prefix + b"*.*.*.*.*", self._intake)
-        self._draw_jitter()
         if self._paused_until_ns and self._paused_until_ns <= self.now_ns():
             self._paused_until_ns = 0
         self._arm()
@@ -239,7 +236,7 @@ class Consumer:
 
     def on_activity(self) -> None:
         """A client showed that it is there."""
-        self._activity_ns = self.now_ns()
+        self._lifetime.activity_ns = self.now_ns()
         self._arm()
 
     def available(self) -> int:
@@ -248,6 +245,19 @@ class Consumer:
             return self._position.num_pending() + self._state.queue_length
         except IndexRebuilding:
             return 1
+
+    def load(self) -> Load:
+        """Give how much there is to do; a message that is due again is at hand, and not among those to come."""
+        state = self._state
+        return Load(self._position.num_pending() + (state.queue_length > 0), state.num_ack_pending)
+
+    def announce_pins(self, events: Sequence[PinEvent]) -> None:
+        group = self.config.priority_groups[0] if self.config.priority_groups else ""
+        for event in events:
+            if event.reason:
+                self._advisories.unpinned(group, event.reason)
+            else:
+                self._advisories.pinned(group, event.pin_id)
 
     def heartbeat(self, stalled: bytes = b"") -> bytes:
         return status.idle_heartbeat(
@@ -275,7 +285,7 @@ class Consumer:
         if result is _Result.DRY:
             self._outlet.run_dry()
         if self._state.delivered_consumer != before:
-            self._activity_ns = self._last_delivery_ns = now_ns
+            self._lifetime.activity_ns = self._last_delivery_ns = now_ns
             self._changed()
         elif self._state.exhausted_now:
             self._changed()
@@ -392,7 +402,7 @@ class Consumer:
     def on_acks(self, *, is_settling: bool) -> None:
         """Clients said something about messages; `is_settling`: that some need no more."""
         now_ns = self.now_ns()
-        self._activity_ns = now_ns
+        self._lifetime.activity_ns = now_ns
         if is_settling:
             self._last_ack_ns = now_ns
         self._changed()
@@ -474,28 +484,19 @@ class Consumer:
 
     def _inactive_at_ns(self) -> int:
         """Give when the consumer ends for want of clients; 0: it does not."""
-        threshold_ns = self.config.inactive_threshold
-        if not threshold_ns or (self.config.is_push and self._outlet.is_active):
+        if self.config.is_push and self._outlet.is_active:
             return 0
-        return self._activity_ns + threshold_ns + self._jitter_ns
-
-    def _draw_jitter(self) -> None:
-        """Ephemeral consumers of one client do not all end in the same moment."""
-        threshold_ns = self.config.inactive_threshold
-        self._jitter_ns = 0
-        if threshold_ns and (not self.config.is_push or threshold_ns == INACTIVE_THRESHOLD_NS):
-            spread = JITTER_MAX_NS - JITTER_MIN_NS
-            self._jitter_ns = JITTER_MIN_NS + self.context.chance.below(spread)
+        return self._lifetime.ends_ns
 
     def _on_inactive(self, now_ns: int) -> None:
         """Nobody was there for too long: end, unless a client waits or works after all."""
         if not self.config.is_push:
             if self._outlet.num_waiting():
-                self._activity_ns = now_ns
+                self._lifetime.activity_ns = now_ns
                 return
             working_until_ns = self._state.latest_deadline_ns()
             if working_until_ns > now_ns:
-                self._activity_ns = working_until_ns
+                self._lifetime.activity_ns = working_until_ns
                 return
         self._expire(self)
 
@@ -539,10 +540,15 @@ class Consumer:
             self._state.queue_all()
         self._outlet.configure(config)
         if config.inactive_threshold != old.inactive_threshold:
-            self._draw_jitter()
+            self._lifetime.configure(config)
         self._armed_ns = 0
         self._changed()
         self.wake()
+
+    def unpin(self) -> None:
+        """Let another client than the pinned one have the messages."""
+        if isinstance(self._outlet, PullOutlet):
+            self._outlet.unpin()
 
     @property
     def is_bound(self) -> bool:
@@ -565,8 +571,8 @@ class Consumer:
             "name": self.name,
             "created": encode_time(self.created_ns),
             "config": config,
-            "delivered": _place(state.delivered_consumer, state.delivered_stream, self._last_delivery_ns),
-            "ack_floor": _place(state.floor_consumer, state.floor_stream, self._last_ack_ns),
+            "delivered": place(state.delivered_consumer, state.delivered_stream, self._last_delivery_ns),
+            "ack_floor": place(state.floor_consumer, state.floor_stream, self._last_ack_ns),
             "num_ack_pending": state.num_ack_pending,
             "num_redelivered": state.num_redelivered,
             "num_waiting": self._outlet.num_waiting(),
@@ -575,6 +581,8 @@ class Consumer:
         }
         if self.is_bound:
             info["push_bound"] = True
+        if self.config.priority_groups and isinstance(self._outlet, PullOutlet):
+            info["priority_groups"] = group_states(self._outlet.groups)
         if self.paused_for_ns:
             info |= {"paused": True, "pause_remaining": self.paused_for_ns}
         return info
@@ -590,13 +598,6 @@ class Consumer:
         self._captures.close()
         told = status.SERVER_SHUTDOWN if reason is CloseReason.SHUTDOWN else status.CONSUMER_DELETED
         self._outlet.close(told)
-
-
-def _place(consumer_sequence: int, stream_sequence: int, last_ns: int) -> dict[str, Any]:
-    place: dict[str, Any] = {"consumer_seq": consumer_sequence, "stream_seq": stream_sequence}
-    if last_ns:
-        place["last_active"] = encode_time(last_ns)
-    return place
 
 
 def _without_payload(view: View) -> View:

@@ -8,10 +8,12 @@ has come it calls `wake`, and the consumer tries again at the end of the turn.
 from collections.abc import Sequence
 from typing import Final, Protocol
 
+from headrace.core import headers as fields
 from headrace.core.base.message import Batch, View
 from headrace.core.bus import Outcome, Registration
 from headrace.jetstream import levels
 from headrace.jetstream.consumers import status
+from headrace.jetstream.consumers.groups import PIN_ID_SIZE, Load, PinEvent, PriorityGroups
 from headrace.jetstream.consumers.pacing import FlowWindow, RateLimit
 from headrace.jetstream.consumers.pulls import (
     BadPullRequest,
@@ -73,6 +75,14 @@ class Surroundings(Protocol):
         """A client showed that it is there."""
         ...
 
+    def load(self) -> Load:
+        """Give how much there is to do, the message at hand included."""
+        ...
+
+    def announce_pins(self, events: Sequence[PinEvent]) -> None:
+        """Say who was pinned and who is so no longer."""
+        ...
+
 
 class Outlet(Protocol):
     """A way out."""
@@ -120,7 +130,9 @@ class PullOutlet:
         self._consumer = consumer
         self._bus = consumer.context.bus
         self._account = consumer.account_name
-        self._pulls = WaitingPulls(_pull_limits(consumer.config))
+        chance = consumer.context.chance
+        self.groups = PriorityGroups(consumer.config, lambda: chance.base62(PIN_ID_SIZE).decode())
+        self._pulls = WaitingPulls(_pull_limits(consumer.config), self.groups, consumer.load)
         self._captures = Captures(self._bus, self._account)
         self._is_blocked = False
         for prefix in consumer.context.api_prefixes:
@@ -132,7 +144,7 @@ class PullOutlet:
         return len(self._pulls) > 0
 
     def wanted(self) -> int:
-        return 0 if self._is_blocked else self._pulls.wanted
+        return 0 if self._is_blocked else self._pulls.wanted_now()
 
     def request(self, reply: bytes, body: bytes, headers: bytes = b"") -> None:
         """Take a pull request, or refuse it."""
@@ -145,11 +157,12 @@ class PullOutlet:
         else:
             try:
                 options = parse_pull_options(body)
-                refused = refusal(options, self._pulls.limits)
+                refused = refusal(options, self._pulls.limits) or self.groups.refusal(options.group)
             except BadPullRequest as error:
                 refused = status.bad_request(str(error))
             else:
                 if refused is None:
+                    self.groups.renew(options.group, consumer.now_ns())
                     waits = self._pulls.offer(
                         reply,
                         options,
@@ -186,13 +199,17 @@ class PullOutlet:
                     continue
             # Several requests take turns, so that clients that share the messages get them in order. Requests that
             # share a reply subject are one client's, which cannot tell.
-            end = min(len(views), sent + pulls.wanted) if are_alike else sent + 1
+            if are_alike:
+                end = min(len(views), sent + pulls.wanted)
+            else:
+                end = min(len(views), sent + pulls.run_length(request))
             whole = sent == 0 and end == len(views)
+            run = views if whole else views[sent:end]
+            pin_id = self.groups.pin_for(request.group)
+            if pin_id:
+                run = [_with_pin(view, pin_id) for view in run]
             delivered = self._bus.deliver(
-                self._account,
-                request.reply,
-                views if whole else views[sent:end],
-                replies if whole else replies[sent:end],
+                self._account, request.reply, run, replies if whole else replies[sent:end]
             )
             if delivered.count:
                 if are_alike:
@@ -202,9 +219,10 @@ class PullOutlet:
                 sent += delivered.count
                 blocked = 0
             elif delivered.outcome is Outcome.NO_ROOM:
-                pulls.rotate()
+                if self.groups.is_plain:
+                    pulls.rotate()
                 blocked += 1
-                if blocked >= len(pulls):
+                if blocked >= len(pulls) or not self.groups.is_plain:
                     self._is_blocked = True
                     self._consumer.await_room()
                     break
@@ -222,9 +240,18 @@ class PullOutlet:
         self._consumer.wake()
 
     def next_deadline_ns(self) -> int | None:
-        return self._pulls.next_deadline_ns()
+        return min(filter(None, (self._pulls.next_deadline_ns(), self.groups.expires_ns)), default=None)
+
+    def unpin(self) -> None:
+        """Let somebody else be pinned."""
+        self.groups.unpin()
+        self._answer()
+        self._consumer.wake()
 
     def on_time(self, now_ns: int) -> None:
+        if self.groups.on_time(now_ns):
+            self._answer()
+            self._consumer.wake()
         deadline_ns = self._pulls.next_deadline_ns()
         if deadline_ns is not None and deadline_ns <= now_ns:
             self._pulls.on_time(now_ns, self._consumer.heartbeat)
@@ -234,6 +261,8 @@ class PullOutlet:
 
     def configure(self, config: ConsumerConfig) -> None:
         self._pulls.limits = _pull_limits(config)
+        self.groups.configure(config)
+        self._pulls.rank_anew()
 
     def num_waiting(self) -> int:
         self._pulls.prune(self._consumer.now_ns(), self._has_interest)
@@ -251,6 +280,13 @@ class PullOutlet:
             answers, self._pulls.answers = self._pulls.answers, []
             for reply, headers in answers:
                 self._bus.publish(self._account, reply, b"", headers=headers)
+        if self.groups.events:
+            events, self.groups.events = self.groups.events, []
+            self._consumer.announce_pins(events)
+
+
+def _with_pin(view: View, pin_id: str) -> View:
+    return view._replace(headers=fields.with_field(view.headers, b"Nats-Pin-Id", pin_id.encode()))
 
 
 def _pull_limits(config: ConsumerConfig) -> PullLimits:

@@ -22,6 +22,7 @@ from typing import Any, Final, cast
 
 from headrace.core.base.clock import NS_PER_S
 from headrace.jetstream.consumers import status
+from headrace.jetstream.consumers.groups import GroupOptions, Load, PriorityGroups, Verdict
 from headrace.jetstream.models.times import duration_text
 from headrace.jetstream.models.wire import InvalidJson, parse_json
 
@@ -50,7 +51,7 @@ class PullLimits:
 class PullOptions:
     """A pull request's body. `expires_ns`, `idle_heartbeat_ns` are durations, 0: none; `max_bytes` 0: no limit.
 
-    The names of priority groups' fields are kept to be refused by a consumer without them.
+    `group` is what a JSON body says about its priority group, if only nothing; other bodies have none.
     """
 
     batch: int = 1
@@ -58,10 +59,7 @@ class PullOptions:
     no_wait: bool = False
     max_bytes: int = 0
     idle_heartbeat_ns: int = 0
-    min_pending: int = 0
-    min_ack_pending: int = 0
-    pin_id: str = ""
-    priority: int = 0
+    group: GroupOptions | None = None
 
 
 _FIELDS: Final = {
@@ -70,6 +68,9 @@ _FIELDS: Final = {
     "no_wait": ("no_wait", bool),
     "max_bytes": ("max_bytes", int),
     "idle_heartbeat": ("idle_heartbeat_ns", int),
+}
+_GROUP_FIELDS: Final = {
+    "group": ("group", str),
     "min_pending": ("min_pending", int),
     "min_ack_pending": ("min_ack_pending", int),
     "id": ("pin_id", str),
@@ -95,18 +96,24 @@ def parse_pull_options(body: bytes) -> PullOptions:
         given = cast("dict[str, Any]", parse_json(body))
     except InvalidJson as error:
         raise BadPullRequest(_json_complaint(body, str(error))) from None
+    group = GroupOptions(**_typed(given, _GROUP_FIELDS))
+    options = PullOptions(**_typed(given, _FIELDS), group=group)
+    if options.idle_heartbeat_ns > 0 and 2 * options.idle_heartbeat_ns > options.expires_ns:
+        raise BadPullRequest("heartbeat value too large")
+    return options
+
+
+def _typed(given: dict[str, Any], known: dict[str, tuple[str, type]]) -> dict[str, Any]:
+    """Take the known fields out of a body, under the names that they have here."""
     fields: dict[str, Any] = {}
-    for key, (name, kind) in _FIELDS.items():
+    for key, (name, kind) in known.items():
         value = given.get(key)
         if value is None:
             continue
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
             raise BadPullRequest(f"json: cannot unmarshal: {key} is not of type {kind.__name__}")
         fields[name] = value
-    options = PullOptions(**fields)
-    if options.idle_heartbeat_ns > 0 and 2 * options.idle_heartbeat_ns > options.expires_ns:
-        raise BadPullRequest("heartbeat value too large")
-    return options
+    return fields
 
 
 def _json_complaint(body: bytes, error: str) -> str:
@@ -124,19 +131,13 @@ def _json_complaint(body: bytes, error: str) -> str:
 
 
 def refusal(options: PullOptions, limits: PullLimits) -> bytes | None:
-    """Give the status that refuses a request asking for what the consumer does not allow or have."""
+    """Give the status that refuses a request asking for more than the consumer allows."""
     if limits.max_batch and options.batch > limits.max_batch:
         return status.exceeded("MaxRequestBatch", limits.max_batch)
     if limits.max_expires_ns and options.expires_ns > limits.max_expires_ns:
         return status.exceeded("MaxRequestExpires", duration_text(limits.max_expires_ns))
     if limits.max_bytes and options.max_bytes > limits.max_bytes:
         return status.exceeded("MaxRequestMaxBytes", limits.max_bytes)
-    if options.priority and not 0 <= options.priority <= 9:
-        return status.bad_request("Priority must be between 0 and 9")
-    if options.min_pending or options.min_ack_pending:
-        return status.bad_request("Not a Overflow Priority consumer")
-    if options.pin_id:
-        return status.bad_request("Not a Pinned Client Priority consumer")
     return None
 
 
@@ -152,14 +153,19 @@ class PullRequest:
     expires_ns: int
     heartbeat_ns: int
     heartbeat_due_ns: int
+    group: GroupOptions | None = None
+    rank: int = 0
+    pin_id: str = ""
     delivered: int = 0
 
 
 class WaitingPulls:
     """The queue of one consumer's pull requests."""
 
-    def __init__(self, limits: PullLimits) -> None:
+    def __init__(self, limits: PullLimits, groups: PriorityGroups, load: Callable[[], Load]) -> None:
         self.limits = limits
+        self.groups = groups
+        self._load = load
         self.answers: list[tuple[bytes, bytes]] = []
         self._waiting: deque[PullRequest] = deque()
         self._wake_ns = 0  # at or before the earliest expiry or heartbeat; 0: there is none
@@ -173,6 +179,15 @@ class WaitingPulls:
     def wanted(self) -> int:
         """Messages that all waiting requests still want together."""
         return sum(request.remaining for request in self._waiting)
+
+    def wanted_now(self) -> int:
+        """Give how many messages to offer; no more than could be taken."""
+        groups = self.groups
+        if groups.pin_id:
+            return sum(request.remaining for request in self._waiting if request.pin_id)
+        if groups.policy == "overflow" and any(r.group and r.group.has_minimum for r in self._waiting):
+            return 1  # each delivery changes who may have the next one
+        return self.wanted
 
     def offer(
         self,
@@ -211,21 +226,46 @@ class WaitingPulls:
             expires_ns=now_ns + options.expires_ns if options.expires_ns > 0 else 0,
             heartbeat_ns=heartbeat_ns,
             heartbeat_due_ns=now_ns + heartbeat_ns if heartbeat_ns else 0,
+            group=options.group,
+            rank=self.groups.rank(options.group),
+            pin_id=options.group.pin_id if options.group is not None else "",
         )
-        self._waiting.append(request)
+        self._enqueue(request)
         self._some_without_wait |= request.no_wait
         self._wake_for(request)
         return True
 
     def head(self, now_ns: int) -> PullRequest | None:
-        """Give the request whose turn it is; those before it whose time is over end."""
-        while self._waiting:
-            request = self._waiting[0]
-            if not request.expires_ns or request.expires_ns > now_ns:
+        """Give the request whose turn it is, which is the first one then.
+
+        Those before it whose time is over, or who name a pin that is gone, end; others that must wait go to the back.
+        """
+        waiting, groups = self._waiting, self.groups
+        for _ in range(len(waiting)):
+            request = waiting[0]
+            if request.expires_ns and request.expires_ns <= now_ns:
+                waiting.popleft()
+                self._answer_with_pending(request, status.REQUEST_TIMEOUT)
+                continue
+            verdict = groups.judge(request.group, request.pin_id, self._load)
+            if verdict is Verdict.SERVE:
                 return request
-            self._waiting.popleft()
-            self._answer_with_pending(request, status.REQUEST_TIMEOUT)
+            if verdict is Verdict.STALE:
+                waiting.popleft()
+                self._answer_with_pending(request, status.WRONG_PIN_ID)
+            else:
+                waiting.rotate(-1)
         return None
+
+    def run_length(self, request: PullRequest) -> int:
+        """Give how many messages the head may have at once, because nobody else's turn comes between."""
+        if request.has_size_limit:
+            return 1
+        if self.groups.pin_id:
+            is_alone = all(r is request or r.pin_id != request.pin_id for r in self._waiting)
+        else:
+            is_alone = len(self._waiting) == 1 or self._waiting[1].rank > request.rank
+        return request.remaining if is_alone else 1
 
     def fits(self, request: PullRequest, size: int) -> bool:
         """Tell whether the head may be sent a message of `size` bytes; where not, it ends."""
@@ -241,6 +281,7 @@ class WaitingPulls:
         assert 0 < count <= request.remaining, "a request gets what it asked for"
         request.remaining -= count
         request.delivered += count
+        request.pin_id = self.groups.served(request.group, now_ns)
         if request.heartbeat_ns:
             request.heartbeat_due_ns = now_ns + request.heartbeat_ns
         if request.has_size_limit:
@@ -248,17 +289,17 @@ class WaitingPulls:
             if request.remaining_size <= 0:
                 return
         if request.remaining:
-            self._waiting.append(request)
+            self._enqueue(request)
         elif request.has_size_limit:
             self._answer_with_pending(request, status.BATCH_COMPLETED)
 
     def are_alike(self, now_ns: int) -> bool:
-        """Tell whether all are answered on one subject, have no limit of bytes, and are in time.
+        """Tell whether all are equal, answered on one subject, have no limit of bytes, and are in time.
 
         Then nobody can tell whose turn it was, and messages may be sent in runs.
         """
         reply = self._waiting[0].reply if self._waiting else b""
-        return all(
+        return self.groups.is_plain and all(
             request.reply == reply
             and not request.has_size_limit
             and (not request.expires_ns or request.expires_ns > now_ns)
@@ -279,8 +320,14 @@ class WaitingPulls:
         self._take_head(request)
 
     def rotate(self) -> None:
-        """The head cannot take a message now: the next one's turn."""
+        """The head cannot take a message now: the next one's turn. Not where requests are ranked."""
         self._waiting.rotate(-1)
+
+    def rank_anew(self) -> None:
+        """The priority policy may be another one: put all in the order that it asks for."""
+        for request in self._waiting:
+            request.rank = self.groups.rank(request.group)
+        self._waiting = deque(sorted(self._waiting, key=lambda request: request.rank))
 
     def run_dry(self) -> None:
         """There is nothing to give: requests that do not want to wait end."""
@@ -342,6 +389,17 @@ class WaitingPulls:
                 self._answer_with_pending(request, reason)
         self._waiting.clear()
         self._wake_ns = 0
+
+    def _enqueue(self, request: PullRequest) -> None:
+        """Put a request behind all others of its rank."""
+        waiting = self._waiting
+        if not request.rank and not self.groups.is_ranking:
+            waiting.append(request)
+            return
+        index = len(waiting)
+        while index and waiting[index - 1].rank > request.rank:
+            index -= 1
+        waiting.insert(index, request)
 
     def _take_head(self, request: PullRequest) -> None:
         assert self._waiting[0] is request, "only the head is served"

@@ -28,6 +28,7 @@ MAX_WAITING: Final = 512
 MAX_ACK_PENDING: Final = 1000
 ACK_WAIT_NS: Final = 30 * NS_PER_S
 INACTIVE_THRESHOLD_NS: Final = 5 * NS_PER_S
+PRIORITY_TIMEOUT_NS: Final = 120 * NS_PER_S
 IDLE_HEARTBEAT_MIN_NS: Final = 100 * NS_PER_MS
 MAX_EXPIRES_MIN_NS: Final = NS_PER_MS
 
@@ -197,6 +198,10 @@ def _defaulted(config: ConsumerConfig, surroundings: Surroundings, *, is_pedanti
         changes["idle_heartbeat"] = 0
     if config.max_waiting <= 0:
         changes["max_waiting"] = 0 if config.is_push else MAX_WAITING
+    if config.priority_policy == "pinned_client" and config.priority_timeout <= 0:
+        changes["priority_timeout"] = PRIORITY_TIMEOUT_NS
+    elif config.priority_timeout < 0:
+        changes["priority_timeout"] = 0
     for name in ("max_batch", "max_expires", "max_bytes", "inactive_threshold"):
         if getattr(config, name) < 0:
             changes[name] = 0
@@ -233,6 +238,11 @@ def _check_pedantic(config: ConsumerConfig, surroundings: Surroundings) -> None:
         raise _pedantic("max_ack_pending must be set if it's configured in stream limits")
     if config.inactive_threshold == 0 and limits.inactive_threshold > 0:
         raise _pedantic("inactive_threshold must be set if it's configured in stream limits")
+
+
+def is_group_name(name: str) -> bool:
+    """Tell whether a priority group may be called so."""
+    return _GROUP_NAME.fullmatch(name) is not None
 
 
 def _check_names(config: ConsumerConfig) -> None:
@@ -358,7 +368,7 @@ def _check_priority(config: ConsumerConfig) -> None:
     for group in config.priority_groups:
         if not group:
             raise ApiError(error_table.CONSUMER_EMPTY_GROUP_NAME)
-        if not _GROUP_NAME.fullmatch(group):
+        if not is_group_name(group):
             raise ApiError(error_table.CONSUMER_INVALID_GROUP_NAME)
 
 
@@ -366,7 +376,6 @@ def _check_supported(config: ConsumerConfig) -> None:
     """Refuse by name what this version does not do, so that nobody relies on it."""
     absent = {
         "ack policy flow_control": config.ack_policy == "flow_control",
-        f"priority policy {config.priority_policy}": config.priority_policy not in {"", "none"},
     }
     for feature, is_wanted in absent.items():
         if is_wanted:

@@ -11,12 +11,14 @@ EXCEEDED_MAX_WAITING: Final = b"NATS/1.0 409 Exceeded MaxWaiting\r\n\r\n"
 PUSH_BASED: Final = b"NATS/1.0 409 Consumer is push based\r\n\r\n"
 CONSUMER_DELETED: Final = b"NATS/1.0 409 Consumer Deleted\r\n\r\n"
 REQUIRED_API_LEVEL: Final = b"NATS/1.0 412 Required Api Level\r\n\r\n"
+PIN_ID_MISMATCH: Final = b"NATS/1.0 423 Nats-Pin-Id mismatch\r\n\r\n"
 FLOW_CONTROL_REQUEST: Final = b"NATS/1.0 100 FlowControl Request\r\n\r\n"
 
 REQUEST_TIMEOUT: Final = b"408 Request Timeout"
 MESSAGE_TOO_BIG: Final = b"409 Message Size Exceeds MaxBytes"
 BATCH_COMPLETED: Final = b"409 Batch Completed"
 SERVER_SHUTDOWN: Final = b"409 Server Shutdown"
+WRONG_PIN_ID: Final = b"423 Nats-Wrong-Pin-Id"
 
 
 def with_pending(status: bytes, messages: int, size: int) -> bytes:
