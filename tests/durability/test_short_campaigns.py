@@ -6,13 +6,13 @@ from headrace.tools.selftest.io_errors import run_io_errors
 
 
 def test_a_failing_call_costs_nothing_that_was_acknowledged() -> None:
-    tally = run_io_errors(seed=1, count=150, seconds=0, jobs=1)
+    tally = run_io_errors(seed=1, count=60, seconds=0, jobs=1)
     assert tally.findings == []
     assert tally.counts["answered with an error"] > 0
 
 
 def test_a_full_disk_refuses_at_once_and_writes_resume_by_themselves() -> None:
-    tally = run_disk_full(seed=1, count=15, seconds=0, jobs=1)
+    tally = run_disk_full(seed=1, count=8, seconds=0, jobs=1)
     assert tally.findings == []
     assert tally.counts["refused at once"] > 0
 
