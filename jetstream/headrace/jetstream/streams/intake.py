@@ -22,6 +22,15 @@ from headrace.jetstream import error_table
 from headrace.jetstream.errors import ApiError
 from headrace.jetstream.filters import SubjectFilter
 from headrace.jetstream.models.ttl import FOREVER, parse_ttl
+from headrace.jetstream.streams.counters import (
+    SOURCES,
+    Counter,
+    added,
+    check_increment,
+    counter_of,
+    parse_increment,
+    payload_of,
+)
 from headrace.jetstream.streams.publish_headers import NO_WISHES, Wishes, parse_wishes, without_status
 from headrace.jetstream.streams.republish import Republished
 from headrace.storage.accounting import file_size, memory_size
@@ -41,12 +50,13 @@ FAST_BATCH_REPLY: Final = b".$FI"
 
 
 class Answer(NamedTuple):
-    """What a publisher is told: a refusal, or the sequence of its message."""
+    """What a publisher is told: a refusal, or the sequence of its message and `more` fields behind it."""
 
     reply: bytes
     refusal: ApiError | None
     sequence: int = 0
     is_duplicate: bool = False
+    more: bytes = b""
 
 
 class _Duplicate(Exception):
@@ -82,6 +92,7 @@ class Intake:
         self._entries: list[Entry] = []
         self._sizes: list[int] = []
         self._subjects: dict[bytes, int] = {}
+        self._counters: dict[bytes, Counter] = {}
         self._message_ids: dict[bytes, int] = {}
         self._evicted: dict[int, bytes] = {}
         self._passed_over = 0  # sequences used up for messages that nobody wants; then no entry waits
@@ -102,7 +113,7 @@ class Intake:
         """Judge one message; it is stored, or refused, or was stored before."""
         reply = message.reply
         try:
-            sequence = self._judge(message)
+            sequence, more = self._judge(message)
         except ApiError as refusal:
             answer = Answer(reply, refusal)
         except _Duplicate as duplicate:
@@ -110,7 +121,7 @@ class Intake:
         except StorageError as error:
             answer = Answer(reply, storage_refusal(error))
         else:
-            answer = Answer(reply, None, sequence)
+            answer = Answer(reply, None, sequence, more=more)
         if reply:
             self.answers.append(answer)
         return answer
@@ -124,7 +135,7 @@ class Intake:
 
     # the order of checks
 
-    def _judge(self, message: Message) -> int:
+    def _judge(self, message: Message) -> tuple[int, bytes]:
         subject, reply, block, payload, _ = message
         config = self._config
         if self._transform is not None:
@@ -140,10 +151,16 @@ class Intake:
             raise ApiError(error_table.STREAM_SEALED)
         rollup = b""
         if wishes is not NO_WISHES:
+            check_increment(wishes, payload, is_counting=config.allow_msg_counter)
             self._check_expectations(subject, wishes)
             self._check_duplicate(wishes)
             self._check_last_message_id(wishes)
             rollup = self._checked_rollup(wishes)
+        more, counter = b"", None
+        if config.allow_msg_counter:
+            block, counter = self._counted(subject, block, wishes)
+            payload = payload_of(counter)
+            more = b',"val":"%d"' % counter.total
         self._check_sizes(block, payload)
         ttl = None
         if wishes.ttl is not None:
@@ -152,11 +169,27 @@ class Intake:
                 raise ApiError(error_table.MESSAGE_TTL_INVALID)
             ttl, block = self._lengthened(ttl, block)
         if self._interest.is_on and not self._interest.is_wanted(subject):
-            return self._pass_over(wishes.message_id)
+            return self._pass_over(wishes.message_id), more
         sequence = self._store(subject, without_status(block), payload, wishes.message_id, rollup)
         if ttl is not None and ttl != FOREVER:
             self._ends.append((sequence, subject, self._now_ns + ttl * NS_PER_S))
-        return sequence
+        if counter is not None:
+            self._counters[subject] = counter
+        return sequence, more
+
+    def _counted(self, subject: bytes, block: bytes, wishes: Wishes) -> tuple[bytes, Counter]:
+        """Add an increment to its subject's counter; give headers and total to store."""
+        increment = parse_increment(wishes.increment or b"")
+        if increment is None:
+            raise ApiError(error_table.MESSAGE_INCR_MISSING)
+        counter = self._counters.get(subject)
+        if counter is None:
+            state = self._log.subject(subject)
+            counter = counter_of(self._log.get(state.last_sequence) if state is not None else None)
+        counter = added(counter, increment)
+        if counter.sources:
+            block = headers.with_field(headers.without(block, (SOURCES,)), SOURCES, counter.sources)
+        return block, counter
 
     def _lengthened(self, ttl: int, block: bytes) -> tuple[int, bytes]:
         """Let a message live as long as a delete marker of its subject, which it would uncover otherwise."""
@@ -170,8 +203,6 @@ class Intake:
         """Refuse what no stream of this version can have switched on."""
         if wishes.batch_id is not None:
             raise ApiError(error_table.ATOMIC_PUBLISH_DISABLED)
-        if wishes.increment is not None:
-            raise ApiError(error_table.MESSAGE_INCR_DISABLED)
 
     def _check_expectations(self, subject: bytes, wishes: Wishes) -> None:
         if wishes.expected_stream is not None and wishes.expected_stream != self._config.name.encode():
@@ -418,6 +449,7 @@ class Intake:
         self._ends = [end for end in self._ends if end[0] <= last]
         self.republished = [each for each in self.republished if each.sequence <= last]
         self._message_ids.clear()
+        self._counters.clear()
         self._stream.last_message_id = None
 
 

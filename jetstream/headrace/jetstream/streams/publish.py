@@ -83,6 +83,7 @@ class Publishing:
             and config.subject_transform is None
             and config.republish is None
             and config.retention != "interest"
+            and not config.allow_msg_counter
         )
         self._max_messages = max(0, config.max_msgs)
         self._max_size = max(0, config.max_bytes)
@@ -251,12 +252,12 @@ class Publishing:
         account = self._stream.account.name
         name = self._stream.name
         publish = self._bus.publish
-        for reply, refusal, sequence, is_duplicate in answers if self._is_answering else ():
+        for reply, refusal, sequence, is_duplicate, more in answers if self._is_answering else ():
             if refusal is not None:
                 publish(account, reply, refusal_body(name, refusal))
             else:
                 end = b',"duplicate": true}' if is_duplicate else b"}"
-                publish(account, reply, b"%b%d%b" % (self._ack_prefix, sequence, end))
+                publish(account, reply, b"%b%d%b%b" % (self._ack_prefix, sequence, more, end))
         if error is None:
             self._stream.on_durable()
         self._bus.request_turn()

@@ -186,7 +186,6 @@ def _check_supported(config: StreamConfig) -> None:
         "mirror": config.mirror is not None,
         "sources": bool(config.sources),
         "s2 compression": config.compression == "s2",
-        "allow_msg_counter": config.allow_msg_counter,
         "allow_atomic": config.allow_atomic,
         "allow_batched": config.allow_batched,
         "allow_msg_schedules": config.allow_msg_schedules,
@@ -220,3 +219,9 @@ def check_update(old: StreamConfig, new: StreamConfig) -> None:
         raise invalid("stream configuration update can not cancel deny purge")
     if old.allow_msg_ttl and not new.allow_msg_ttl:
         raise invalid("message TTL status can not be disabled")
+    if old.allow_msg_counter != new.allow_msg_counter:
+        raise invalid("stream configuration update can not change message counter setting")
+    if old.allow_msg_schedules and not new.allow_msg_schedules:
+        raise invalid("message schedules can not be disabled")
+    if old.persist_mode != new.persist_mode:
+        raise invalid("stream configuration update can not change persist mode")
