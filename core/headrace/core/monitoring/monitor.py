@@ -8,13 +8,16 @@ from typing import Any, Final
 
 from headrace.core import limits
 from headrace.core.broker import Broker
+from headrace.core.monitoring.accountz import accountz, accstatz
 from headrace.core.monitoring.connz import connz, subsz
 from headrace.core.monitoring.http import Request, Response, text_response
 from headrace.core.monitoring.jetstream import JetStreamView
 from headrace.core.monitoring.page import Link, page
 from headrace.core.monitoring.parameters import BadParameter, Parameters
 from headrace.core.monitoring.process import Process
+from headrace.core.monitoring.runtime import stacks, variables
 from headrace.core.monitoring.texts import uptime
+from headrace.core.monitoring.unused import gatewayz, leafz, routez
 from headrace.core.monitoring.varz import healthz, jsz, varz
 
 _OPEN_TO_ALL: Final = {"Access-Control-Allow-Origin": "*"}
@@ -22,8 +25,11 @@ _LINKS: Final = (
     Link("/varz", "the server: settings, totals, use of the machine"),
     Link("/connz", "connections"),
     Link("/subsz", "subscriptions"),
+    Link("/accountz", "accounts"),
+    Link("/accstatz", "use of accounts"),
     Link("/jsz", "JetStream"),
     Link("/healthz", "whether all is well"),
+    Link("/metrics", "numbers for Prometheus"),
 )
 
 
@@ -56,6 +62,16 @@ class Monitor:
             "/subsz": lambda parameters: _json(subsz(broker, parameters)),
             "/subscriptionsz": lambda parameters: _json(subsz(broker, parameters)),
             "/jsz": lambda parameters: _json(jsz(broker, jetstream, parameters)),
+            "/accountz": lambda parameters: _json(accountz(broker, parameters)),
+            "/accstatz": lambda parameters: _json(accstatz(broker, (), unused=parameters.boolean("unused"))),
+            "/routez": lambda _parameters: _json(routez(broker)),
+            "/leafz": lambda _parameters: _json(leafz(broker)),
+            "/gatewayz": lambda _parameters: _json(gatewayz(broker)),
+            "/ipqueuesz": lambda _parameters: _json({}),
+            "/raftz": lambda _parameters: text_response("No Raft nodes registered", HTTPStatus.NOT_FOUND),
+            "/stacksz": lambda _parameters: text_response(stacks()),
+            "/debug/vars": lambda _parameters: _json(variables(process)),
+            "/metrics": self._metrics,
             "/healthz": self._healthz,
         }
 
@@ -90,6 +106,11 @@ class Monitor:
                 config_digest=self.config_digest,
             )
         )
+
+    def _metrics(self, _parameters: Parameters) -> Response:
+        from headrace.core.monitoring.metrics import CONTENT_TYPE, metrics  # noqa: PLC0415  (only where it is asked for)
+
+        return Response(metrics(self._broker, self._process, self._jetstream), CONTENT_TYPE)
 
     def _healthz(self, parameters: Parameters) -> Response:
         body, status = healthz(self._jetstream, parameters, is_listening=self.is_listening)

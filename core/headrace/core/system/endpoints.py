@@ -3,14 +3,14 @@
 Source: the NATS server 2.15's system services, probed.
 """
 
-import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from headrace.core.monitoring.accountz import account_detail, accountz, accstatz
 from headrace.core.monitoring.connz import connz, subsz
 from headrace.core.monitoring.parameters import BadParameter, Parameters
-from headrace.core.monitoring.texts import timestamp
+from headrace.core.monitoring.runtime import variables
+from headrace.core.monitoring.unused import gatewayz, leafz, routez
 from headrace.core.monitoring.varz import healthz, jsz, varz
 from headrace.core.options import Permissions, SubjectRules
 from headrace.core.subject import matches
@@ -126,21 +126,6 @@ def _healthz(asked: "SystemRequests", options: Mapping[str, Any]) -> dict[str, A
     return {"status": body["status"], "status_code": int(status), **rest}
 
 
-def _about(asked: "SystemRequests") -> dict[str, Any]:
-    return {"server_id": asked.broker.id, "now": timestamp(asked.broker.scheduler.now_ns())}
-
-
-def _routez(asked: "SystemRequests", _options: Mapping[str, Any]) -> dict[str, Any]:
-    about = _about(asked)
-    return {
-        "server_id": about["server_id"],
-        "server_name": asked.broker.name,
-        "now": about["now"],
-        "num_routes": 0,
-        "routes": [],
-    }
-
-
 def _profilez(_asked: "SystemRequests", options: Mapping[str, Any]) -> dict[str, Any]:
     name = options.get("name")
     return {"profile": None, "error": f'Profile "{name}" not found' if name else "Profile name not specified"}
@@ -150,14 +135,14 @@ _ENDPOINTS: Final[Mapping[str, Callable[["SystemRequests", Mapping[str, Any]], d
     "VARZ": _varz,
     "SUBSZ": _subsz,
     "CONNZ": _connz,
-    "ROUTEZ": _routez,
-    "GATEWAYZ": lambda asked, _options: {**_about(asked), "outbound_gateways": {}, "inbound_gateways": {}},
-    "LEAFZ": lambda asked, _options: {**_about(asked), "leafnodes": 0, "leafs": []},
+    "ROUTEZ": lambda asked, _options: routez(asked.broker),
+    "GATEWAYZ": lambda asked, _options: gatewayz(asked.broker),
+    "LEAFZ": lambda asked, _options: leafz(asked.broker),
     "ACCOUNTZ": lambda asked, options: accountz(asked.broker, _parameters(options)),
     "JSZ": lambda asked, options: jsz(asked.broker, asked.jetstream, _parameters(options)),
     "HEALTHZ": _healthz,
     "PROFILEZ": _profilez,
-    "EXPVARZ": lambda asked, _options: {"cmdline": sys.argv, "memstats": {"Sys": asked.process.memory_size}},
+    "EXPVARZ": lambda asked, _options: variables(asked.process),
     "IPQUEUESZ": lambda _asked, _options: {},
     "RAFTZ": lambda _asked, _options: {},
 }
