@@ -11,6 +11,7 @@ from headrace.jetstream import error_table
 from headrace.jetstream.errors import ApiError
 
 if TYPE_CHECKING:
+    from headrace.jetstream.mirrors.follower import Follower
     from headrace.jetstream.streams.stream import Stream
 
 
@@ -57,6 +58,7 @@ class AccountState:
         self.streams: dict[str, Stream] = {}
         self.offline: dict[str, str] = {}
         self.usage = Usage()
+        self.followers: dict[str, list[Follower]] = {}
         self.api_total = 0
         self.api_errors = 0
         self._server = server

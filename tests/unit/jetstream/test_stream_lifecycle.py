@@ -115,7 +115,6 @@ def test_creating_another_stream_of_the_same_name_is_refused(world: World) -> No
             {"subjects": ["$SYS.X"]},
             (10052, "subjects that overlap with system api require no-ack to be true"),
         ),
-        ({"mirror": {"name": "O"}}, (10052, "mirror is not supported by this server version")),
         ({"mirror": {"name": "O"}, "subjects": ["a"]}, (10034, "stream mirrors can not contain subjects")),
         (
             {"mirror": {"name": "O"}, "sources": [{"name": "O"}]},
@@ -126,7 +125,6 @@ def test_creating_another_stream_of_the_same_name_is_refused(world: World) -> No
             (10143, "stream mirrors can not have first sequence configured"),
         ),
         ({"mirror": {"name": "a.b"}}, (10142, "mirrored stream name is invalid")),
-        ({"sources": [{"name": "O"}]}, (10052, "sources is not supported by this server version")),
         ({"compression": "s2"}, (10052, "s2 compression is not supported by this server version")),
         ({"subject_delete_marker_ttl": 1}, (10052, "subject delete marker TTL must be at least 1 second")),
         ({"metadata": {"k": "v" * 131072}}, (10052, "stream metadata exceeds maximum size of 131072 bytes")),

@@ -22,6 +22,7 @@ from headrace.jetstream.consumers.state import ConsumerState
 from headrace.jetstream.consumers.stored import LISTED_TO
 from headrace.jetstream.context import Context
 from headrace.jetstream.errors import ApiError
+from headrace.jetstream.mirrors.positions import RECORD_NAME
 from headrace.jetstream.models.consumer_config import ConsumerConfig
 from headrace.jetstream.models.wire import InvalidJson, decode
 from headrace.jetstream.streams.attached import CloseReason
@@ -85,6 +86,8 @@ class Consumers:
     def recover(self, stream: Stream) -> None:
         """Attach the consumers that the stream's log has kept."""
         for record in stream.log.consumers().values():
+            if record.name == RECORD_NAME:
+                continue  # of the stream itself
             try:
                 config = decode(ConsumerConfig, dict(record.config), lenient=True)
             except InvalidJson as error:

@@ -16,7 +16,19 @@ class CloseReason(Enum):
     SHUTDOWN = "shutdown"
 
 
-class AttachedConsumer(Protocol):
+class Interested(Protocol):
+    """Who may need a message: a consumer, or a stream that copies this one."""
+
+    def wants(self, subject: bytes) -> bool:
+        """Tell whether its filters mean this subject."""
+        ...
+
+    def is_settled(self, sequence: int) -> bool:
+        """Tell whether it needs this message no more, if its filters mean it."""
+        ...
+
+
+class AttachedConsumer(Interested, Protocol):
     """A consumer, as its stream sees it."""
 
     @property
@@ -38,14 +50,6 @@ class AttachedConsumer(Protocol):
 
     def on_purged(self) -> None:
         """Messages went, it is not said which: count anew."""
-        ...
-
-    def wants(self, subject: bytes) -> bool:
-        """Tell whether its filters mean this subject."""
-        ...
-
-    def is_settled(self, sequence: int) -> bool:
-        """Tell whether it needs this message no more, if its filters mean it."""
         ...
 
     def pump(self, budget: int) -> bool:

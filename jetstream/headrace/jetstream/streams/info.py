@@ -66,5 +66,6 @@ def stream_info(
         if context.options.domain:
             info["domain"] = context.options.domain
         info["cluster"] = {"leader": context.server_name}
+    info |= stream.upstreams.info()
     info["ts"] = encode_time(context.scheduler.now_ns())
     return info

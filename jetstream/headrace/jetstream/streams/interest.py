@@ -19,7 +19,7 @@ from headrace.core.base.message import View
 from headrace.storage.interface import CorruptRecord, StorageError
 
 if TYPE_CHECKING:
-    from headrace.jetstream.streams.attached import AttachedConsumer
+    from headrace.jetstream.streams.attached import Interested
     from headrace.jetstream.streams.stream import Stream
 
 READ_MAX: Final = 4096
@@ -44,7 +44,7 @@ class Interest:
 
     def is_wanted(self, subject: bytes) -> bool:
         """Tell whether a consumer wants messages of this subject."""
-        return any(consumer.wants(subject) for consumer in self._stream.consumers.values())
+        return any(each.wants(subject) for each in self._stream.interested())
 
     # ids of messages that were not stored
 
@@ -62,14 +62,14 @@ class Interest:
 
     # removals
 
-    def settle(self, settling: "AttachedConsumer", ranges: Sequence[tuple[int, int]]) -> bool:
+    def settle(self, settling: "Interested", ranges: Sequence[tuple[int, int]]) -> bool:
         """One consumer needs these messages no more: remove those that nobody else needs; tell whether any went."""
-        others = [each for each in self._stream.consumers.values() if each is not settling]
+        others = [each for each in self._stream.interested() if each is not settling]
         gone = list(self._unneeded(others, ranges)) if others else ranges
         return bool(gone) and self._log.remove(gone) > 0
 
     def _unneeded(
-        self, others: "Sequence[AttachedConsumer]", ranges: Sequence[tuple[int, int]]
+        self, others: "Sequence[Interested]", ranges: Sequence[tuple[int, int]]
     ) -> Iterator[tuple[int, int]]:
         for first, last in ranges:
             sequence = self._log.next_sequence(first)
@@ -78,7 +78,7 @@ class Interest:
                     yield sequence, sequence
                 sequence = self._log.next_sequence(sequence + 1)
 
-    def _is_needed(self, consumers: "Sequence[AttachedConsumer]", sequence: int) -> bool:
+    def _is_needed(self, consumers: "Sequence[Interested]", sequence: int) -> bool:
         waiting = [each for each in consumers if not each.is_settled(sequence)]
         if not waiting:
             return False
@@ -112,7 +112,7 @@ class Interest:
             return False
         stream = self._stream
         try:
-            if stream.consumers:
+            if stream.interested():
                 self._sweep_piece()
             else:
                 self._log.remove([(self._swept_to, self._sweep_end)])
@@ -124,7 +124,7 @@ class Interest:
         return self._swept_to <= self._sweep_end
 
     def _sweep_piece(self) -> None:
-        consumers = list(self._stream.consumers.values())
+        consumers = self._stream.interested()
         piece = self._log.scan(
             self._swept_to,
             self._sweep_end,
@@ -139,5 +139,5 @@ class Interest:
         self._swept_to = piece.next_sequence
 
 
-def _is_needed_by(consumers: "Sequence[AttachedConsumer]", view: View) -> bool:
+def _is_needed_by(consumers: "Sequence[Interested]", view: View) -> bool:
     return any(not each.is_settled(view.sequence) and each.wants(view.subject) for each in consumers)

@@ -15,6 +15,7 @@ from headrace.jetstream.accounts import AccountState
 from headrace.jetstream.context import Context
 from headrace.jetstream.errors import ApiError
 from headrace.jetstream.levels import own_metadata, stream_level, without_reserved
+from headrace.jetstream.mirrors.rules import with_origins
 from headrace.jetstream.models.stream_config import StreamConfig
 from headrace.jetstream.streams import rules
 from headrace.jetstream.streams.attached import CloseReason
@@ -36,6 +37,7 @@ def create_stream(
     if asked.mirror_direct and asked.mirror is None:
         raise rules.invalid("stream has no mirror but does have mirror direct")
     config = rules.checked(asked, is_pedantic=is_pedantic)
+    config = with_origins(account.streams, config, is_pedantic=is_pedantic)
     if config.num_replicas > 1:
         raise ApiError(error_table.STREAM_REPLICAS_NOT_SUPPORTED)
     existing = account.streams.get(config.name)
@@ -69,6 +71,7 @@ def create_stream(
 def update_stream(stream: Stream, config: StreamConfig) -> None:
     """Change a stream's configuration to exactly this one; `rules.checked` gave it. Raises ApiError."""
     old = stream.config
+    config = with_origins(stream.account.streams, config, is_pedantic=False)
     rules.check_update(old, config)
     if config.sealed:
         config = rules.sealed(config)

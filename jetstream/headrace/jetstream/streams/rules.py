@@ -14,6 +14,7 @@ from headrace.core.subject import is_subset, is_valid, overlaps
 from headrace.jetstream import error_table
 from headrace.jetstream.errors import ApiError
 from headrace.jetstream.levels import own_metadata, stream_level
+from headrace.jetstream.mirrors.rules import check_copies
 from headrace.jetstream.models.stream_config import StreamConfig
 from headrace.jetstream.streams.transforms import check_transform, with_full_republish
 
@@ -57,7 +58,7 @@ def checked(config: StreamConfig, *, is_pedantic: bool = False) -> StreamConfig:
     full = _with_implied(config.defaulted(), is_pedantic=is_pedantic)
     _check_durations(full)
     _check_switches(full)
-    _check_mirror(full)
+    check_copies(full)
     _check_subjects(full)
     check_transform(full)
     full = with_full_republish(full, is_pedantic=is_pedantic)
@@ -142,19 +143,6 @@ def _check_counter(config: StreamConfig) -> None:
         raise invalid("counter stream can only use limits retention")
 
 
-def _check_mirror(config: StreamConfig) -> None:
-    if config.mirror is None:
-        return
-    if config.subjects:
-        raise ApiError(error_table.MIRROR_WITH_SUBJECTS)
-    if config.sources:
-        raise ApiError(error_table.MIRROR_WITH_SOURCES)
-    if config.first_seq:
-        raise ApiError(error_table.MIRROR_WITH_FIRST_SEQ)
-    if not is_valid_name(config.mirror.name):
-        raise ApiError(error_table.MIRROR_INVALID_STREAM_NAME)
-
-
 def _check_subjects(config: StreamConfig) -> None:
     subjects = [subject.encode() for subject in config.subjects]
     for index, subject in enumerate(subjects):
@@ -183,8 +171,6 @@ def _check_reserved(subject: bytes) -> None:
 def _check_supported(config: StreamConfig) -> None:
     """Refuse by name what this version does not do, so that nobody relies on it."""
     absent = {
-        "mirror": config.mirror is not None,
-        "sources": bool(config.sources),
         "s2 compression": config.compression == "s2",
         "allow_atomic": config.allow_atomic,
         "allow_batched": config.allow_batched,
@@ -217,6 +203,8 @@ def check_update(old: StreamConfig, new: StreamConfig) -> None:
         raise invalid("stream configuration update can not cancel deny message deletes")
     if old.deny_purge and not new.deny_purge:
         raise invalid("stream configuration update can not cancel deny purge")
+    if new.mirror is not None and new.mirror != old.mirror:
+        raise ApiError(error_table.STREAM_MIRROR_NOT_UPDATABLE)
     if old.allow_msg_ttl and not new.allow_msg_ttl:
         raise invalid("message TTL status can not be disabled")
     if old.allow_msg_counter != new.allow_msg_counter:

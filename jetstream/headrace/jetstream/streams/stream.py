@@ -21,8 +21,10 @@ from headrace.jetstream.accounts import AccountState
 from headrace.jetstream.context import Context
 from headrace.jetstream.errors import ApiError
 from headrace.jetstream.filters import SubjectFilter
+from headrace.jetstream.mirrors.follower import Follower
+from headrace.jetstream.mirrors.upstreams import Upstreams
 from headrace.jetstream.models.stream_config import StreamConfig
-from headrace.jetstream.streams.attached import AttachedConsumer, CloseReason
+from headrace.jetstream.streams.attached import AttachedConsumer, CloseReason, Interested
 from headrace.jetstream.streams.direct_get import DirectGet
 from headrace.jetstream.streams.expiry import Expiry
 from headrace.jetstream.streams.interest import Interest
@@ -49,6 +51,8 @@ class Stream:
         self.transform = input_transform(config)
         self.republisher = Republisher(self)
         self.interest = Interest(self)
+        self.followers: list[Follower] = []
+        self.upstreams = Upstreams(self)
         self._publishing = Publishing(self)
         self._expiry = Expiry(self)
         log.keep_message_ids(config.duplicate_window)
@@ -108,6 +112,9 @@ class Stream:
         self._capture_direct()
         self.on_changed()
         self.on_durable()
+        self.upstreams.open()
+        for follower in list(self.account.followers.get(self.name, ())):
+            follower.on_origin(self)
 
     def close(self, reason: CloseReason) -> None:
         """Take no more messages; the log stays as it is."""
@@ -118,6 +125,10 @@ class Stream:
         self._expiry.close()
         self.interest.close()
         self._publishing.close()
+        self.upstreams.close()
+        followers, self.followers = self.followers, []
+        for follower in followers:
+            follower.on_origin_gone()
         for consumer in list(self.consumers.values()):
             consumer.close(reason)
         if reason is not CloseReason.SHUTDOWN:
@@ -143,6 +154,7 @@ class Stream:
         self._capture_subjects()
         self._capture_direct()
         self._expiry.on_config()
+        self.upstreams.on_config()
         self.on_changed()
 
     def _capture_subjects(self) -> None:
@@ -181,6 +193,8 @@ class Stream:
             visible = self.visible_sequence
             for consumer in self.consumers.values():
                 consumer.on_visible(visible)
+        for follower in self.followers:
+            follower.wake()
 
     def tell_removed(self, first: int, last: int, subject: bytes | None) -> None:
         """Tell the consumers that an inclusive range went."""
@@ -209,7 +223,11 @@ class Stream:
         """A message that was appended has a TTL: it goes at this time."""
         self._expiry.add(sequence, subject, end_ns)
 
-    def settle(self, consumer: AttachedConsumer, ranges: Sequence[tuple[int, int]]) -> None:
+    def interested(self) -> list[Interested]:
+        """Give those who may need messages: consumers, and streams that copy this one."""
+        return [*self.consumers.values(), *self.followers]
+
+    def settle(self, consumer: Interested, ranges: Sequence[tuple[int, int]]) -> None:
         """A consumer needs the messages of these inclusive ranges no more: remove what retention says.
 
         On a workqueue a message has one consumer, so the others need not hear of it.
@@ -233,6 +251,7 @@ class Stream:
         subject = self._subject_of(sequence)
         if not self.log.size_of(sequence):
             raise ApiError(error_table.SEQUENCE_NOT_FOUND, seq=sequence)
+        self.upstreams.before_removal()
         try:
             self.log.remove([(sequence, sequence)], secure=secure)
         except StorageError as error:
@@ -253,6 +272,7 @@ class Stream:
             raise ApiError(error_table.STREAM_SEALED)
         if self.config.deny_purge:
             raise ApiError(error_table.STREAM_PURGE_FAILED, err="stream purge not permitted")
+        self.upstreams.before_removal()
         try:
             purged = self._purge(filter_subject, sequence, keep)
         except IndexRebuilding:
