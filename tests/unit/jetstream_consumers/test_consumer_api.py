@@ -389,12 +389,3 @@ def test_a_consumer_may_be_made_paused(world: ConsumerWorld) -> None:
         >= {"paused": True, "pause_until": "2030-01-01T00:00:00Z"}.items()
     )
     assert "pause_until" in world.consumer(description="x")["config"]
-
-
-def test_what_comes_later_is_refused_by_name(world: ConsumerWorld) -> None:
-    world.create()
-    world.consumer()
-    assert world.refusal("CONSUMER.RESET.S.C") == (
-        10204,
-        "invalid reset: not supported by this server version",
-    )

@@ -3,6 +3,7 @@
 Source: the JetStream API reference, sections 2.5, 2.11 and 2.12.
 """
 
+from dataclasses import replace
 from typing import Any, Final
 
 from headrace.jetstream import error_table
@@ -12,7 +13,13 @@ from headrace.jetstream.consumers.consumer import Consumer
 from headrace.jetstream.consumers.registry import Consumers, consumers_of, find
 from headrace.jetstream.consumers.rules import is_group_name
 from headrace.jetstream.errors import ApiError
-from headrace.jetstream.models.consumer_api import CreateRequest, PageRequest, PauseRequest, UnpinRequest
+from headrace.jetstream.models.consumer_api import (
+    CreateRequest,
+    PageRequest,
+    PauseRequest,
+    ResetRequest,
+    UnpinRequest,
+)
 from headrace.jetstream.models.times import ZERO_TIME, encode_time
 from headrace.jetstream.streams.stream import Stream
 from headrace.storage.interface import StorageError
@@ -20,7 +27,6 @@ from headrace.storage.interface import StorageError
 NAMES_LIMIT: Final = 1024
 LIST_LIMIT: Final = 256
 _NO_PAGE: Final = {"total": 0, "offset": 0, "limit": 0}
-_LATER: Final = "not supported by this server version"
 
 
 class ConsumerEndpoints:
@@ -129,8 +135,11 @@ class ConsumerEndpoints:
         return {}
 
     def reset(self, request: ApiRequest) -> dict[str, Any]:
-        _named(request, 2)
-        raise ApiError(error_table.CONSUMER_INVALID_RESET, err=_LATER)
+        """Unknown fields are overlooked; what is asked is asked of the consumer itself, and not counted."""
+        asked = replace(request, is_strict=False).decode(ResetRequest)
+        consumer = _named(request, 2)
+        reset_to = consumer.reset(asked.seq)
+        return consumer.info() | {"reset_seq": reset_to}
 
     def endpoints(self) -> tuple[Endpoint, ...]:
         """Give the table."""
@@ -149,7 +158,14 @@ class ConsumerEndpoints:
             Endpoint("CONSUMER.DELETE.*.*", "consumer_delete_response", self.delete, empty),
             Endpoint("CONSUMER.PAUSE.*.*", "consumer_pause_response", self.pause, free, not_paused),
             Endpoint("CONSUMER.UNPIN.*.*", "consumer_unpin_response", self.unpin),
-            Endpoint("CONSUMER.RESET.*.*", "consumer_reset_response", self.reset, free, {"reset_seq": 0}),
+            Endpoint(
+                "CONSUMER.RESET.*.*",
+                "consumer_reset_response",
+                self.reset,
+                free,
+                {"reset_seq": 0},
+                is_quiet=True,
+            ),
         )
 
 

@@ -24,10 +24,12 @@ from headrace.jetstream.consumers.acks import ack_prefix, ack_template
 from headrace.jetstream.consumers.advisories import ConsumerAdvisories
 from headrace.jetstream.consumers.groups import Load, PinEvent
 from headrace.jetstream.consumers.info import group_states, place
+from headrace.jetstream.consumers.leftovers import settled_messages
 from headrace.jetstream.consumers.lifetime import Lifetime
 from headrace.jetstream.consumers.outlets import Outlet, PullOutlet, PushOutlet
 from headrace.jetstream.consumers.pacing import OriginalPace
-from headrace.jetstream.consumers.position import READ_SIZE_MAX, Position, Read, make_filter
+from headrace.jetstream.consumers.position import Position, Read, make_filter, resumed
+from headrace.jetstream.consumers.resets import reset_sequence
 from headrace.jetstream.consumers.rules import delivery_rules, level, sampling
 from headrace.jetstream.consumers.sinks import Captures
 from headrace.jetstream.consumers.state import AckPolicy, ConsumerState
@@ -166,23 +168,8 @@ class Consumer:
         return self._state.is_settled(sequence)
 
     def settled_messages(self) -> list[tuple[int, int]]:
-        """Give, as ranges of one, the messages that are settled and still there; after a crash there may be some.
-
-        The counts tell when there is none, so that an orderly stop costs nothing.
-        """
-        log, match, last = self.stream.log, self._position.match, self._state.delivered_stream
-        start = log.head.first_sequence
-        kept = last  # no more than that; how many there are is not known while the index is rebuilt
-        if match is None or log.is_index_ready:
-            kept = log.count_matching(match, start) - log.count_matching(match, last + 1)
-        settled: list[tuple[int, int]] = []
-        while kept > len(self._state.pending) + len(self._state.exhausted) + len(settled) and start <= last:
-            scan = log.scan(start, last, match, messages_max=RUN_MAX, size_max=READ_SIZE_MAX)
-            settled += [
-                (view.sequence, view.sequence) for view in scan.views if self._state.is_settled(view.sequence)
-            ]
-            start = scan.next_sequence
-        return settled
+        """Give the messages that are settled and still there; after a crash there may be some."""
+        return settled_messages(self.stream.log, self._position.match, self._state)
 
     def on_visible(self, last_sequence: int) -> None:  # noqa: ARG002  (the log is asked when it is read)
         """More messages are durable."""
@@ -544,6 +531,23 @@ class Consumer:
         self._armed_ns = 0
         self._changed()
         self.wake()
+
+    def reset(self, asked: int) -> int:
+        """Deliver again from a stream sequence on, or, with 0, all that is not acked; give where that is.
+
+        Raises ApiError where the deliver policy does not allow it. On a workqueue what is skipped stays in the stream.
+        """
+        state, log = self._state, self.stream.log
+        start = reset_sequence(self.config, asked, state.floor_stream, log)
+        keeps_skipped = self.stream.config.retention == "workqueue"
+        state.reset(start, skipped_to=start - 1 if keeps_skipped else 0)
+        self._position = resumed(log, self._position.match, state.delivered_stream, self._stored.listed_to)
+        self._last_delivery_ns = self._last_ack_ns = self._resume_ns = 0
+        self._changed()
+        self.store(sync=True)
+        self.stream.interest.sweep_later()
+        self.wake()
+        return start
 
     def unpin(self) -> None:
         """Let another client than the pinned one have the messages."""

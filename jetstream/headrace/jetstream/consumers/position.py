@@ -229,3 +229,11 @@ class Position:
         """Read on with another filter."""
         self.match = match
         self._is_stale = True
+
+
+def resumed(log: StreamLog, match: SubjectFilter | None, delivered_stream: int, listed_to: int) -> Position:
+    """Give the place of a consumer that has come to `delivered_stream`; `listed_to`: where its list was made, or 0."""
+    listed: list[int] = []
+    if delivered_stream < listed_to:
+        listed = remaining_last_per_subject(log, match, listed_to, delivered_stream)
+    return Position(log, match, max(delivered_stream, listed_to) + 1, listed)

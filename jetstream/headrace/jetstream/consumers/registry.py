@@ -15,7 +15,7 @@ from headrace.jetstream.consumers.consumer import Consumer
 from headrace.jetstream.consumers.position import (
     Position,
     make_filter,
-    remaining_last_per_subject,
+    resumed,
     starting_point,
 )
 from headrace.jetstream.consumers.state import ConsumerState
@@ -159,17 +159,13 @@ class Consumers:
             state.rolled_back(head.last_sequence)
         # Pending messages that went while their ack, or their removal, was being written.
         state.keep_existing(lambda sequence: log.next_sequence(sequence) == sequence)
-        next_sequence = max(state.delivered_stream, listed_to) + 1
-        listed: list[int] = []
-        if state.delivered_stream < listed_to:
-            listed = remaining_last_per_subject(log, match, listed_to, state.delivered_stream)
         return Consumer(
             stream,
             record.name,
             config,
             record.created_ns,
             state=state,
-            position=Position(log, match, next_sequence, listed),
+            position=resumed(log, match, state.delivered_stream, listed_to),
             listed_to=listed_to,
             await_room=self._await_room,
             expire=self._expire,

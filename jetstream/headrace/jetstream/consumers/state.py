@@ -106,6 +106,7 @@ class ConsumerState:
         self.delivered_consumer = 0
         self.floor_stream = self.delivered_stream
         self.floor_consumer = 0
+        self.skipped_to = 0  # what a reset passed over, and is to be kept, lies at or below
         self.pending: dict[int, Row] = {}
         self.exhausted: dict[int, int] = {}
         self.exhausted_now: list[Exhausted] = []
@@ -147,10 +148,10 @@ class ConsumerState:
     def is_settled(self, sequence: int) -> bool:
         """Tell whether the message needs no delivery and no ack any more, if it matches the consumer's filter.
 
-        An exhausted message is not settled: nobody has processed it.
+        An exhausted message is not settled, nor one that a reset skipped: nobody has processed it.
         """
         return (
-            sequence <= self.delivered_stream
+            self.skipped_to < sequence <= self.delivered_stream
             and sequence not in self.pending
             and sequence not in self.exhausted
         )
@@ -361,8 +362,12 @@ class ConsumerState:
         if not self.pending:
             self._settle_all()
 
-    def reset(self, start: int) -> None:
-        """Begin anew before the message with stream sequence `start`; consumer sequences restart at 1."""
+    def reset(self, start: int, *, skipped_to: int = 0) -> None:
+        """Begin anew before the message with stream sequence `start`; consumer sequences restart at 1.
+
+        What is left of the messages up to `skipped_to` counts as unsettled from now on.
+        """
+        self.skipped_to = skipped_to
         self._changed.update(self.pending, self.exhausted)
         self.pending.clear()
         self.exhausted.clear()
@@ -428,6 +433,7 @@ class ConsumerState:
         self.delivered_consumer = numbers.get("delivered_consumer", 0)
         self.floor_stream = numbers.get("floor_stream", 0)
         self.floor_consumer = numbers.get("floor_consumer", 0)
+        self.skipped_to = numbers.get("skipped_to", 0)
         self.pending.clear()
         self.exhausted.clear()
         for sequence in sorted(register.rows):
@@ -452,6 +458,7 @@ class ConsumerState:
             "delivered_consumer": self.delivered_consumer,
             "floor_stream": self.floor_stream,
             "floor_consumer": self.floor_consumer,
+            "skipped_to": self.skipped_to,
         }
 
     def _enqueue(self, sequence: int) -> None:

@@ -6,7 +6,7 @@ from pydantic import Field, field_validator
 
 from headrace.jetstream.models.consumer_config import ConsumerConfig
 from headrace.jetstream.models.times import parse_time
-from headrace.jetstream.models.wire import Int64, WireModel
+from headrace.jetstream.models.wire import Int64, Uint64, WireModel
 
 
 class CreateRequest(WireModel):
@@ -46,3 +46,9 @@ class UnpinRequest(WireModel):
     """The body of CONSUMER.UNPIN."""
 
     group: str = ""
+
+
+class ResetRequest(WireModel):
+    """The body of CONSUMER.RESET; 0 goes back to the ack floor."""
+
+    seq: Uint64 = 0
