@@ -13,6 +13,7 @@ import select
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import Any, Final
 
 from headrace.core.base.chance import Chance
@@ -56,6 +57,7 @@ INDEX_FOLDER: Final = "index"
 IDLE_NS: Final = 200 * NS_PER_MS
 """How long after its last commit a stream counts as idle, and says on disk what is durable."""
 
+LOOKS_MAX: Final = 8
 INDEX_BUDGET_NS: Final = NS_PER_MS
 CATCH_UP_NS: Final = 4 * NS_PER_MS
 """How long an index that lags behind an idle stream waits for its next turn."""
@@ -349,6 +351,9 @@ class FileStore:
         streams = f"{self.path}/{STREAMS_FOLDER}"
         replayed = replay_journal(self._files, self.path, streams)
         self.unreadable_entries = replayed.unreadable
+        unreadable: dict[int, list[JournalEntry]] = {}
+        for entry in replayed.unreadable:
+            unreadable.setdefault(entry.stream_id, []).append(entry)
         if replayed.failed:
             self._journal.keep()
         else:
@@ -367,7 +372,7 @@ class FileStore:
                 self.unreadable.append((folder, reason))
                 continue
             try:
-                entries = [each for each in replayed.unreadable if each.stream_id == stream_id]
+                entries = unreadable.get(stream_id, ())
                 log = self._logs[stream_id] = recover(self._shared, folder, stream_id, entries)
                 log.on_finding(partial(self._on_finding, log))
             except StateUnreadable as error:
@@ -456,8 +461,9 @@ class FileStore:
 
     def _follow_up(self) -> None:
         """Do what comes after commits: indexes that lag, streams that fall idle, deleted ones' files."""
-        for log in self._logs.values() if self._commit.recent else ():
-            if log.has_index_work and not log.fenced:
+        # A few of the latest: with thousands of streams, a look at each would cost more than the cycle.
+        for log in islice(self._commit.recent, LOOKS_MAX):
+            if isinstance(log, FileLog) and log.has_index_work and not log.fenced:
                 log.follow(INDEX_BUDGET_NS)
                 break
         if self._commit.recent and self._idle_timer is None:

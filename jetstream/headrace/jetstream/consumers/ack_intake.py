@@ -23,7 +23,7 @@ from headrace.jetstream.consumers.acks import (
 from headrace.jetstream.consumers.advisories import ConsumerAdvisories
 from headrace.jetstream.consumers.state import AckPolicy, ConsumerState
 from headrace.jetstream.context import Context
-from headrace.storage.interface import StorageError
+from headrace.storage.interface import StorageError, StreamLog
 
 
 class Owner(Protocol):
@@ -34,6 +34,11 @@ class Owner(Protocol):
 
     @property
     def account_name(self) -> str: ...
+
+    @property
+    def log(self) -> StreamLog:
+        """Where its state is kept."""
+        ...
 
     @property
     def removes_settled(self) -> bool:
@@ -157,4 +162,4 @@ class AckIntake:
             context.bus.request_turn()
 
         if self._owner.store(sync=True):
-            context.store.after_sync(answer)
+            context.store.after_sync(answer, self._owner.log)

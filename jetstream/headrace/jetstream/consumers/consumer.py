@@ -39,7 +39,7 @@ from headrace.jetstream.models.consumer_config import ConsumerConfig
 from headrace.jetstream.models.times import encode_time
 from headrace.jetstream.streams.attached import CloseReason
 from headrace.jetstream.streams.stream import Stream
-from headrace.storage.interface import CorruptRecord, IndexRebuilding, StorageError
+from headrace.storage.interface import CorruptRecord, IndexRebuilding, StorageError, StreamLog
 
 RUN_MAX: Final = 512
 """Messages read and offered at once."""
@@ -137,6 +137,11 @@ class Consumer:
     @property
     def account_name(self) -> str:
         return self.stream.account.name
+
+    @property
+    def log(self) -> StreamLog:
+        """The log that keeps its state."""
+        return self.stream.log
 
     @property
     def stream_name(self) -> str:

@@ -186,7 +186,7 @@ class Publishing:
             self._answer_blind(batch, first, None)
             return
         self._count_in(batch)
-        self._store.after_sync(partial(self._on_blind_synced, batch, first))
+        self._store.after_sync(partial(self._on_blind_synced, batch, first), self._log)
 
     def _on_blind_synced(self, batch: Batch, first: int, error: StorageError | None) -> None:
         self._count_out(batch)
@@ -229,7 +229,8 @@ class Publishing:
             self._answer_judged(intake.answers, intake.republished, None)
             return
         self._count_in(batch)
-        self._store.after_sync(partial(self._on_judged_synced, batch, intake.answers, intake.republished))
+        answer = partial(self._on_judged_synced, batch, intake.answers, intake.republished)
+        self._store.after_sync(answer, self._log)
 
     def _on_judged_synced(
         self,
