@@ -20,7 +20,7 @@ TYPES = {
         "seal",
         "close",
     ),
-    *("operations of a snapshot", "operations", "complete", "offsets"),
+    *("operations of a snapshot", "operations", "complete", "offsets", "subjects", "postings", "sizes"),
 }
 
 

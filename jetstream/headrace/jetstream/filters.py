@@ -35,5 +35,11 @@ class SubjectFilter:
             self._verdicts[subject] = verdict
         return verdict
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SubjectFilter) and other.filters == self.filters
+
+    def __hash__(self) -> int:
+        return hash(self.filters)
+
     def __repr__(self) -> str:
         return f"SubjectFilter({list(self.filters)!r})"

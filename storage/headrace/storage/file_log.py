@@ -60,6 +60,7 @@ from headrace.storage.record import (
 from headrace.storage.registers import apply_change, copy_register
 from headrace.storage.room import Room
 from headrace.storage.segment import Segment
+from headrace.storage.segment_lookups import LookupCache, SegmentLookups
 from headrace.storage.segment_writer import SegmentWriter
 from headrace.storage.state import DamagedPlace, Operation
 from headrace.storage.state_log import StateLog
@@ -101,6 +102,7 @@ class FileLog:
         bounds: Bounds,
         state: StateLog,
         room: Room,
+        lookups: LookupCache,
         damage: list[DamagedPlace],
         known_ids: Sequence[tuple[bytes, int, int]] = (),
     ) -> None:
@@ -117,7 +119,16 @@ class FileLog:
         self._writer = writer
         self._state = state
         self._losses = Losses(contents, damage, record=self._record_finding)
-        self._reads = LogReads(contents, on_corrupt=self._losses.meet)
+        segment_lookups = SegmentLookups(
+            files=files,
+            clock=clock,
+            chance=chance,
+            chores=chores,
+            stream_id=stream_id,
+            segments=contents.segments,
+            cache=lookups,
+        )
+        self._reads = LogReads(contents, segment_lookups, on_corrupt=self._losses.meet)
         self._fenced = ""
         self._is_touched = False
         self._head: Head | None = None

@@ -1,10 +1,12 @@
 """Reading a log: messages by sequence, time and subject, and counting them.
 
 What does not check is taken out of the log and listed as lost on the spot (`on_corrupt`); scans go on behind it, and
-a get of exactly that message raises. Which messages a subject has is the index's to say.
+a get of exactly that message raises. Which messages a subject has is the index's to say; which of a sealed segment's
+messages a wildcard means, its sidecar's (`segment_lookups.py`).
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from heapq import merge
 from itertools import chain
 from typing import Final, TypeVar
@@ -15,10 +17,17 @@ from headrace.storage.contents import Contents
 from headrace.storage.index_interface import IndexDamaged
 from headrace.storage.interface import CorruptRecord, Matcher, Scan, SubjectState
 from headrace.storage.segment import Segment
+from headrace.storage.segment_lookups import SegmentLookups, Verdict
 from headrace.storage.segments import Place
 
 MERGED_LITERALS_MAX: Final = 64
 """Up to how many literal subjects a scan follows the index instead of looking at every message."""
+
+FEW_SUBJECTS: Final = 1000
+"""With so many subjects a wildcard is asked about each of them, instead of about those of each segment."""
+
+READ_FOR_VERDICT_MAX: Final = 4096
+"""How many messages of the segment that is written to are read for one count."""
 
 _Answer = TypeVar("_Answer")
 
@@ -26,7 +35,10 @@ _Answer = TypeVar("_Answer")
 class LogReads:
     """The reading half of a file log."""
 
-    def __init__(self, contents: Contents, *, on_corrupt: Callable[[Place], None]) -> None:
+    def __init__(
+        self, contents: Contents, lookups: SegmentLookups, *, on_corrupt: Callable[[Place], None]
+    ) -> None:
+        self._lookups = lookups
         self._contents = contents
         self._segments = contents.segments
         self._on_corrupt = on_corrupt
@@ -64,12 +76,12 @@ class LogReads:
             matches = match.matches if match.literals is None else match.literals.__contains__
         corrupt: list[Place] = []
         following = stop + 1
-        steps = 0
-        for segment, place, end in self._runs(match, start):
+        budget = _Steps(steps_max)
+        for segment, place, end in self._runs(match, start, budget):
             sequence = self._segments.sequence(segment, place)
             end = min(end, place + last - sequence + 1)
             while place < end:
-                if steps >= steps_max or len(views) >= messages_max or (views and size >= size_max):
+                if budget.left <= 0 or len(views) >= messages_max or (views and size >= size_max):
                     following = sequence
                     break
                 found: list[View] = []
@@ -78,7 +90,7 @@ class LogReads:
                         segment,
                         place,
                         sequence,
-                        count_max=min(end - place, steps_max - steps, messages_max - len(views)),
+                        count_max=min(end - place, budget.left, messages_max - len(views)),
                         size_max=max(1, size_max - size),
                     )
                 if found:
@@ -98,7 +110,7 @@ class LogReads:
                         if matches is None or matches(view.subject):
                             views.append(view)
                             size += len(view.subject) + len(view.headers) + len(view.payload)
-                steps += count
+                budget.left -= count
                 place += count
                 sequence += count
             if following <= stop or sequence > last:
@@ -184,14 +196,20 @@ class LogReads:
         """Give the newest readable message of matching subjects."""
         while True:
             limit = at_most
-            sequence = self._ask(lambda: self._contents.index.last_matching(match, limit))  # noqa: B023  (called at once)
+            verdicts = self._verdicts(match, 0)
+            if verdicts is not None:
+                sequence = self._last_meant(verdicts, limit)
+                if not sequence:
+                    return None
+            else:
+                sequence = self._ask(lambda: self._contents.index.last_matching(match, limit))  # noqa: B023  (called at once)
             if not sequence:
                 return None
             try:
                 view = self.get(sequence)
             except CorruptRecord:
                 view = None
-            if view is not None:
+            if view is not None and match.matches(view.subject):
                 return view
             at_most = sequence - 1
             if not at_most:
@@ -201,6 +219,9 @@ class LogReads:
         """Count live messages of matching subjects at or above `start`."""
         if match is None:
             return self._segments.count_from(start)
+        verdicts = self._verdicts(match, start)
+        if verdicts is not None:
+            return sum(verdict.count(segment, place) for segment, place, verdict in verdicts)
         if start <= self._segments.first:
             start = 0
         return self._ask(lambda: self._contents.index.count_matching(match, start))
@@ -212,11 +233,88 @@ class LogReads:
         """Give all messages of a subject, ascending."""
         return self._ask(lambda: list(self._contents.index.sequences(subject, 1)))
 
-    def _runs(self, match: Matcher | None, start: int) -> Iterator[tuple[Segment, int, int]]:
-        """Give where messages that may match lie: segment, first place, place behind."""
-        if match is None or match.literals is None or len(match.literals) > MERGED_LITERALS_MAX:
+    def _runs(
+        self, match: Matcher | None, start: int, budget: "_Steps"
+    ) -> Iterator[tuple[Segment, int, int]]:
+        """Give where messages that may match lie: segment, first place, place behind.
+
+        Where asking about subjects took all of the budget, what is given last is where to go on.
+        """
+        if match is None:
             return self._segments.live_places(start)
+        if match.literals is None or len(match.literals) > MERGED_LITERALS_MAX:
+            return self._judged(match, start, budget)
         return ((segment, place, place + 1) for segment, place in self._followed(match.literals, start))
+
+    def _judged(self, match: Matcher, start: int, budget: "_Steps") -> Iterator[tuple[Segment, int, int]]:
+        verdict: Verdict | None = None
+        judged: Segment | None = None
+        reached = 0
+        for segment, place, end in self._segments.live_places(start):
+            if segment is not judged:
+                judged, reached = segment, 0
+                verdict, steps = None, 0
+                if self._lookups.is_sealed(segment):
+                    verdict, steps = self._lookups.verdict(segment, match, max(1, budget.left))
+                budget.left -= steps
+                if verdict is not None and not verdict.is_whole and not verdict.read_to:
+                    budget.left = 0
+                    yield segment, place, end
+                    return
+            if verdict is None:
+                yield segment, place, end
+                continue
+            if end <= reached:
+                continue
+            reached = max(place, reached)
+            while (reached := verdict.next(segment, reached)) < end:
+                first, reached = reached, verdict.run_end(reached, end)
+                yield segment, first, reached
+
+    def _verdicts(self, match: Matcher, start: int) -> list[tuple[Segment, int, Verdict]] | None:
+        """Give what a wildcard means of each segment from `start` on, with the place of `start`.
+
+        None where the index says it faster, or somewhere records would have to be read.
+        """
+        index = self._contents.index
+        if match.literals is not None:
+            return None
+        if index.is_ready and self._ask(lambda: index.subject_count) <= FEW_SUBJECTS:
+            return None
+        start = max(start, self._segments.first)
+        found: list[tuple[Segment, int, Verdict]] = []
+        for segment in self._segments.all:
+            if not segment.live_count or segment.last < start:
+                continue
+            if self._lookups.is_sealed(segment):
+                verdict = self._lookups.verdict(segment, match)[0]
+            else:
+                subject_at = partial(self._subject_at, segment)
+                verdict = self._lookups.tail_verdict(segment, match, subject_at, READ_FOR_VERDICT_MAX)
+            if verdict is None:
+                return None
+            found.append((segment, self._segments.place_from(segment, start), verdict))
+        return found
+
+    def _last_meant(self, verdicts: list[tuple[Segment, int, Verdict]], at_most: int) -> int:
+        """Give the newest sequence that is meant, not above `at_most` unless 0; 0 for none."""
+        for segment, place, verdict in reversed(verdicts):
+            end = segment.records
+            if at_most and at_most < segment.last:
+                end = self._segments.place_from(segment, at_most + 1)
+            last = verdict.last(segment, place, end)
+            if last >= place:
+                return self._segments.sequence(segment, last)
+        return 0
+
+    def _subject_at(self, segment: Segment, place: int) -> bytes | None:
+        """Give a message's subject; None where it is not there, or cannot be read."""
+        if segment.is_gone(place):
+            return None
+        try:
+            return self._segments.read(Place(segment, place)).view.subject
+        except CorruptRecord:
+            return None
 
     def _followed(self, literals: Iterable[bytes], start: int) -> Iterator[Place]:
         index = self._contents.index
@@ -237,6 +335,15 @@ class LogReads:
             index.distrust()
             index.hurry()
             return question()
+
+
+class _Steps:
+    """How many records may still be looked at."""
+
+    __slots__ = ("left",)
+
+    def __init__(self, left: int) -> None:
+        self.left = left
 
 
 def _begun(sequences: Iterator[int]) -> Iterator[int]:

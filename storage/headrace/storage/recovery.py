@@ -33,6 +33,7 @@ from headrace.storage.index_interface import IndexStore, Position
 from headrace.storage.journal_replay import JournalEntry
 from headrace.storage.room import Room
 from headrace.storage.segment import COMPANIONS, Segment, parse_segment_name
+from headrace.storage.segment_lookups import LookupCache
 from headrace.storage.segment_writer import SegmentWriter
 from headrace.storage.segments import Segments
 from headrace.storage.sidecar import OffsetsCache
@@ -73,6 +74,7 @@ class Shared:
     indexes: IndexStore
     bounds: Bounds
     room: Room
+    lookups: LookupCache
 
 
 def recover(shared: Shared, folder: str, stream_id: int, entries: Sequence[JournalEntry] = ()) -> FileLog:
@@ -126,6 +128,7 @@ def recover(shared: Shared, folder: str, stream_id: int, entries: Sequence[Journ
         bounds=shared.bounds,
         state=state_log,
         room=shared.room,
+        lookups=shared.lookups,
         damage=state.damage,
         known_ids=state.ids,
     )

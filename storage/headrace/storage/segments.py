@@ -7,7 +7,7 @@ block cache and its checksums are tested each time.
 
 import errno
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from headrace.core.base.message import View
@@ -80,6 +80,7 @@ class Segments:
         self._firsts: list[int] = []
         self.tails: list[Tail] = []
         self.first = 1
+        self.on_sealed: Callable[[Segment], None] = _ignore
 
     def add(self, segment: Segment) -> None:
         """Add the segment that comes after all others."""
@@ -115,6 +116,7 @@ class Segments:
     def adopt(self, segment: Segment) -> None:
         """A sealed segment is written: from now on its offsets may be dropped and loaded again."""
         self._offsets.use(segment, lambda: self._load_offsets(segment))
+        self.on_sealed(segment)
 
     def discard(self, segment: Segment) -> None:
         """Take out a segment that has nothing live."""
@@ -133,6 +135,7 @@ class Segments:
             self._offsets.forget(old)
             self._blocks.forget(old.salt)
         self._offsets.use(new, lambda: offsets)
+        self.on_sealed(new)
 
     def forget_blocks(self, salt: int) -> None:
         """A segment's file was overwritten in a part: what was read of it is old."""
@@ -378,3 +381,7 @@ class Segments:
         offsets = self.offsets(segment)
         run = bisect_right(offsets.run_places, place)
         return min(end, offsets.run_places[run]) if run < len(offsets.run_places) else end
+
+
+def _ignore(_: Segment) -> None:
+    """Nobody wants to know."""

@@ -42,6 +42,7 @@ from headrace.storage.memory_log import MemoryLog
 from headrace.storage.recovery import Shared, recover
 from headrace.storage.room import Room
 from headrace.storage.scrub import Scrub, ScrubState
+from headrace.storage.segment_lookups import LookupCache
 from headrace.storage.segment_writer import SegmentWriter
 from headrace.storage.segments import Segments
 from headrace.storage.sidecar import OffsetsCache
@@ -212,6 +213,7 @@ class FileStore:
             indexes=self._indexes,
             bounds=options.bounds,
             room=self._room,
+            lookups=LookupCache(),
         )
         self._logs: dict[int, FileLog] = {}
         self._memory_logs: dict[int, MemoryLog] = {}
@@ -435,6 +437,7 @@ class FileStore:
                 change=0,
             ),
             room=shared.room,
+            lookups=shared.lookups,
             damage=[],
         )
         log.on_finding(partial(self._on_finding, log))
