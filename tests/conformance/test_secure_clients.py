@@ -1,6 +1,7 @@
 """TLS and WebSocket on real sockets, with nats-py and with raw bytes; the same tests run against the reference."""
 
 import contextlib
+import hashlib
 import json
 import re
 import socket
@@ -138,6 +139,23 @@ async def test_a_client_speaks_tls_and_is_shown_so(program: Program, pki: Pki, t
         await nc.close()
 
 
+def test_monitoring_speaks_tls_where_it_is_asked_to(program: Program, pki: Pki, tmp_path: Path) -> None:
+    path, log = tmp_path / "server.conf", tmp_path / "server.log"
+    path.write_text(f'listen: "127.0.0.1:-1"\nhttps: "127.0.0.1:-1"\n{pki.tls("verify: true")}')
+    process = program.spawn(["-c", str(path)], log)
+    try:
+        server = Running(log)
+        server.wait_ready()
+        port = server.port("Starting https monitor on ")
+        url = f"https://127.0.0.1:{port}/varz"
+        with urllib.request.urlopen(url, context=pki.authority.client_context()) as answer:
+            shown = json.load(answer)
+        assert (shown["https_port"], shown["http_port"]) == (-1 if program.name == "reference" else port, 0)
+    finally:
+        process.kill()
+        process.wait()
+
+
 async def test_flags_ask_for_tls_too(program: Program, pki: Pki, tmp_path: Path) -> None:
     flags = ("--tls", "--tlscert", pki.server.certificate, "--tlskey", pki.server.key)
     flags += ("--tlsverify", "--tlscacert", pki.authority.file)
@@ -156,6 +174,10 @@ async def test_a_certificate_names_the_user(program: Program, pki: Pki, tmp_path
         await exchange(nc)
         shown = server.monitoring("/connz?auth=true")["connections"][0]
         assert shown["authorized_user"] == "client@example.com"
+        certificate, *_ = shown["tls_peer_certs"]
+        assert set(certificate) == {"subject", "spki_sha256", "cert_sha256"}
+        assert certificate["subject"] == "CN=client,O=Headrace"
+        assert certificate["cert_sha256"] == hashlib.sha256(pki.client.der()).hexdigest()
         await nc.close()
         with pytest.raises((OSError, nats.errors.Error)):
             await connected(server.tls_url, tls=pki.authority.client_context())

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from headrace.core.auth.peer_certificate import PeerCertificate
 from headrace.core.engine.interface import SubscriptionInfo
 
 
@@ -33,3 +34,4 @@ class ConnectionRecord:
     tls_version: str = ""
     tls_cipher: str = ""
     is_tls_first: bool = False
+    certificate: PeerCertificate | None = None

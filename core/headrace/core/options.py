@@ -229,6 +229,7 @@ class ServerOptions:
     monitor_host: str = ""  # "": loopback
     monitor_port: int = 0  # 0: no monitoring; -1: any free port
     monitor_base_path: str = ""
+    monitor_is_tls: bool = False  # monitoring over HTTPS, with the certificate of `tls`
     max_connections: int = limits.MAX_CONNECTIONS  # negative: none allowed
     max_subscriptions: int = limits.MAX_SUBSCRIPTIONS
     max_control_line: int = limits.MAX_CONTROL_LINE

@@ -341,6 +341,7 @@ class Session:
             tls_version=self.link.tls_version,
             tls_cipher=self.link.tls_cipher,
             is_tls_first=self.link.is_tls_first,
+            certificate=self.link.certificate,
         )
 
     def collect_replies(self) -> None:

@@ -321,7 +321,6 @@ def test_a_file_that_cannot_be_used_is_refused_by_key_and_place(text: str, probl
         ("MQTT {}", "1:1", "MQTT", "MQTT"),
         ("tls { ocsp_peer: true }", "1:7", "ocsp_peer", "OCSP"),
         ("tls { cert_store: x }", "1:7", "cert_store", "certificate stores"),
-        ("https: 1", "1:1", "https", "monitoring over TLS"),
         ("jetstream { key: k }", "1:13", "key", "encryption of the store"),
     ],
 )
@@ -341,3 +340,20 @@ def test_all_problems_of_a_file_are_told_together() -> None:
         "a.conf:2:1",
         "a.conf:3:1",
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("https: 8443", "TLS cert and key required for HTTPS"),
+        ("http: 8222, https: 8443", "can't specify both HTTP (8222) and HTTPs (8443) ports"),
+        (
+            'websocket { port: -1, no_tls: true, jwt_cookie: "j" }',
+            'trusted operators or trusted keys configuration is required for JWT authentication via cookie "j"',
+        ),
+    ],
+)
+def test_what_needs_something_else_is_refused_without_it(text: str, problem: str) -> None:
+    with pytest.raises(ConfigInvalid) as caught:
+        load_text(text, "a.conf", {})
+    assert problem in str(caught.value)

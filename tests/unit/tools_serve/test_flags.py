@@ -63,7 +63,6 @@ def test_version_and_help_may_be_words(words: list[str], flags: Flags) -> None:
         (["-m=70000"], 'invalid value "70000" for flag -m; expected 0 to 65535, or -1'),
         (["-D=maybe"], 'invalid boolean value "maybe" for -D; expected true or false'),
         (["start"], 'unrecognized command: "start"; --help lists what can be given'),
-        (["-ms", "1"], "flag -ms is refused: this version of Headrace does not have monitoring over TLS"),
         (
             ["-cluster=nats://h:1"],
             "flag -cluster is refused: this version of Headrace does not have clustering",
@@ -141,3 +140,13 @@ def test_the_size_of_a_log_file_is_a_number_of_bytes() -> None:
     assert apply_flags(parse_flags(["--log_size_limit", "1000"]), ServerOptions()).log_size_max == 1000
     with pytest.raises(FlagError, match="expected a number of bytes"):
         parse_flags(["--log_size_limit", "much"])
+
+
+def test_monitoring_over_tls_needs_a_certificate_and_only_one_port() -> None:
+    with pytest.raises(FlagError, match="TLS cert and key required for HTTPS"):
+        apply_flags(parse_flags(["-ms", "8443"]), ServerOptions())
+    with pytest.raises(FlagError, match="can't specify both HTTP"):
+        apply_flags(parse_flags(["-ms", "8443", "-m", "8222"]), ServerOptions())
+    tls = ["--tls", "--tlscert", "c", "--tlskey", "k"]
+    options = apply_flags(parse_flags(["--https_port", "8443", *tls]), ServerOptions())
+    assert (options.monitor_port, options.monitor_is_tls) == (8443, True)

@@ -37,6 +37,7 @@ class Flags:
     port: int | None = None
     name: str | None = None
     http_port: int | None = None
+    https_port: int | None = None
     http_host: str | None = None
     client_advertise: str | None = None
     config: str | None = None
@@ -88,6 +89,7 @@ _SECTIONS: Final[tuple[tuple[str, tuple[_Flag, ...]], ...]] = (
             _Flag(
                 ("m", "http_port"), ("http_port",), "port", "serve monitoring on this port (-1: any free one)"
             ),
+            _Flag(("ms", "https_port"), ("https_port",), "port", "the same over TLS, with its certificate"),
             _Flag(
                 ("http_host", "m_host"), ("http_host",), "host", "serve monitoring here (default 127.0.0.1)"
             ),
@@ -156,7 +158,7 @@ _SWITCH_VALUES: Final = {
     **dict.fromkeys(("1", "t", "T", "true", "TRUE", "True"), True),
     **dict.fromkeys(("0", "f", "F", "false", "FALSE", "False"), False),
 }
-_PORTS: Final = ("port", "http_port")
+_PORTS: Final = ("port", "http_port", "https_port")
 
 
 def parse_flags(arguments: Sequence[str]) -> Flags:
@@ -248,7 +250,20 @@ def apply_flags(flags: Flags, options: ServerOptions) -> ServerOptions:
     if flags.name is not None and any(character.isspace() for character in flags.name):
         raise FlagError(f'flag --name "{flags.name}": server name cannot contain spaces')
     applied = replace(options, **{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]  # None is filtered, field by field
-    return _with_login(flags, _with_jetstream(flags, _with_tls(flags, applied)))
+    return _with_login(flags, _with_jetstream(flags, _with_monitoring(flags, _with_tls(flags, applied))))
+
+
+def _with_monitoring(flags: Flags, options: ServerOptions) -> ServerOptions:
+    """A port for monitoring on the command line stands in for the file's, whichever of both it is."""
+    if flags.https_port:
+        if flags.http_port:
+            raise FlagError(
+                f"can't specify both HTTP ({flags.http_port}) and HTTPs ({flags.https_port}) ports"
+            )
+        if options.tls is None:
+            raise FlagError("TLS cert and key required for HTTPS")
+        return replace(options, monitor_port=flags.https_port, monitor_is_tls=True)
+    return replace(options, monitor_is_tls=False) if flags.http_port else options
 
 
 def _with_jetstream(flags: Flags, options: ServerOptions) -> ServerOptions:

@@ -95,6 +95,7 @@ FIXED: Final[Mapping[str, str]] = {
     "monitor_host": "HTTPHost",
     "monitor_port": "HTTPPort",
     "monitor_base_path": "HTTPBasePath",
+    "monitor_is_tls": "HTTPSPort",
     "max_subscriptions": "MaxSubs",
     "max_pending": "MaxPending",
     "max_sub_tokens": "MaxSubTokens",

@@ -15,7 +15,7 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from headrace.core.auth.gate import FetchUrl
@@ -34,6 +34,8 @@ from headrace.tools.compose import Composition, StartError, compose
 from headrace.tools.lame_duck import LameDuck
 
 if TYPE_CHECKING:
+    from ssl import SSLContext
+
     from headrace.core.monitoring.http import HttpConnection
     from headrace.core.monitoring.monitor import Monitor
     from headrace.core.transport.tls import TlsFront
@@ -124,7 +126,8 @@ class Server:
         """Where monitoring is; "" without."""
         if self._monitoring is None:
             return ""
-        return f"http://{format_address(_reachable(self._monitoring.host), self._monitoring.port)}"
+        scheme = "https" if self.options.monitor_is_tls else "http"
+        return f"{scheme}://{format_address(_reachable(self._monitoring.host), self._monitoring.port)}"
 
     @property
     def is_lame_duck(self) -> bool:
@@ -249,7 +252,10 @@ class Server:
         host, port = self.options.monitor_host or MONITOR_HOST, self.options.monitor_port
         try:
             server = await asyncio.get_running_loop().create_server(
-                lambda: HttpConnection(monitor.handle, broker.scheduler, connections), host, max(port, 0)
+                lambda: HttpConnection(monitor.handle, broker.scheduler, connections),
+                host,
+                max(port, 0),
+                ssl=_monitoring_context(self.options),
             )
         except OSError as error:
             raise StartError(
@@ -258,7 +264,8 @@ class Server:
             ) from error
         port = int(server.sockets[0].getsockname()[1])
         monitor.http_host, monitor.http_port = host, port
-        self.log.info("Starting http monitor on %s", format_address(host, port))
+        scheme = "https" if self.options.monitor_is_tls else "http"
+        self.log.info("Starting %s monitor on %s", scheme, format_address(host, port))
         return _MonitorListener(monitor, server, connections, host, port)
 
     def reconfigure(self, options: ServerOptions, *, digest: str = "") -> None:
@@ -379,6 +386,18 @@ def _advertised(options: ServerOptions, port: int) -> tuple[str, int]:
     if colon and text.isdecimal():
         return host.strip("[]"), int(text)
     return advertise, port
+
+
+def _monitoring_context(options: ServerOptions) -> "SSLContext | None":
+    """Give what monitoring needs to speak TLS, if it is to; browsers are asked for no certificate."""
+    if not options.monitor_is_tls or options.tls is None:
+        return None
+    from headrace.core.transport.tls_context import build  # noqa: PLC0415  (only where it is asked for)
+
+    try:
+        return build(replace(options.tls, verify=False, map_users=False)).default
+    except ConfigError as error:
+        raise StartError(str(error)) from error
 
 
 def _tls_front(options: ServerOptions) -> "TlsFront | None":

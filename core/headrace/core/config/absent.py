@@ -19,7 +19,6 @@ KEYS: Final[dict[str, str]] = dict(
         ("gateway gateways", "gateways"),
         ("leafnodes leaf leafnode isolate_leafnode_interest", "leaf nodes"),
         ("mqtt", "MQTT"),
-        ("https https_port", "monitoring over TLS"),
         ("ocsp ocsp_cache ocsp_peer", "OCSP, which Python's ssl lacks"),
         ("cert_store cert_match_by cert_match ca_certs_match cert_match_skip_invalid", "certificate stores"),
         ("verify_cert_and_check_known_urls", "clustering"),
@@ -50,7 +49,6 @@ FLAGS: Final[dict[str, str]] = dict(
     for flags, feature in (
         ("cluster cluster_listen cluster_name cluster_advertise routes", "clustering"),
         ("no_advertise connect_retries", "clustering"),
-        ("ms https_port", "monitoring over TLS"),
         ("help_tls", "a help on TLS alone; see docs/configuration.md"),
         ("s syslog r remote_syslog", "syslog"),
         ("max_traced_msg_len", "shortening traced messages"),

@@ -338,7 +338,19 @@ class _Translation:
             given["monitor_port"] = self._model.http.port
             if self._model.http.host:
                 given["monitor_host"] = self._model.http.host
-        return given
+        return given | self._listening_securely()
+
+    def _listening_securely(self) -> dict[str, object]:
+        """Give what `https` and `https_port` say; monitoring listens once."""
+        model = self._model
+        port = model.https.port if model.https is not None else model.https_port
+        if not port:
+            return {}
+        clear = model.http.port if model.http is not None else model.http_port
+        if clear:
+            raise self._fail(("https",), f"can't specify both HTTP ({clear}) and HTTPs ({port}) ports")
+        host = model.https.host if model.https is not None else ""
+        return {"monitor_port": port, "monitor_host": host or None, "monitor_is_tls": True}
 
     def _users(self) -> tuple[UserOptions, ...]:
         users: list[UserOptions] = []
@@ -439,6 +451,8 @@ class _Translation:
 
 def contradiction(options: ServerOptions) -> str:
     """Say which two options, each fine by itself, contradict each other; "" where none do."""
+    if options.monitor_is_tls and options.tls is None:
+        return "TLS cert and key required for HTTPS"
     if options.max_payload > options.max_pending:
         return (
             f"max_payload ({options.max_payload}) cannot be higher than max_pending ({options.max_pending})"

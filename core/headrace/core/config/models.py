@@ -186,6 +186,8 @@ class ConfigFile(Block):
 
     http: Listen | None = None
     http_port: Port | None = None
+    https: Listen | None = None
+    https_port: Port | None = None
     http_base_path: str | None = None
 
     max_connections: int | None = None

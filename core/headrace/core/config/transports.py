@@ -258,6 +258,11 @@ def websocket_contradiction(options: ServerOptions, *, no_tls: bool) -> str:
             f'no_auth_user: "{block.no_auth_user}" not present as user or nkey in authorization block '
             "or account configuration"
         )
+    if block.jwt_cookie and options.operator is None:
+        return (
+            "trusted operators or trusted keys configuration is required for JWT authentication via cookie "
+            f'"{block.jwt_cookie}"'
+        )
     if options.users and (block.user or block.token):
         kind = "username" if block.user else "token"
         return f"websocket authentication {kind} not compatible with presence of users/nkeys"

@@ -4,6 +4,7 @@ Source: the reference server 2.15's monitoring, probed. What exists only with fe
 (leaf connections, TLS, MQTT) is not there. /subsz has no cache statistics: the routes here are no cache of that kind.
 """
 
+import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
@@ -123,6 +124,8 @@ def _connection(
     }
     shown |= {key: value for key, value in said.items() if value}
     if with_auth:
+        if record.certificate is not None:
+            shown["tls_peer_certs"] = [_certificate(der) for der in record.certificate.chain]
         if record.user:
             shown["authorized_user"] = record.user
         if record.account not in {"", limits.GLOBAL_ACCOUNT}:
@@ -135,6 +138,16 @@ def _connection(
         listed = sorted(record.subscriptions, key=lambda one: (one.subject, one.sid))
         shown["subscriptions_list_detail"] = [_subscription(one, with_account=False) for one in listed]
     return shown
+
+
+def _certificate(der: bytes) -> dict[str, Any]:
+    from headrace.core.transport.tls_context import key_digest, subject_of  # noqa: PLC0415  (only with TLS)
+
+    return {
+        "subject": subject_of(der),
+        "spki_sha256": key_digest(der),
+        "cert_sha256": hashlib.sha256(der).hexdigest(),
+    }
 
 
 def subsz(broker: Broker, parameters: Parameters) -> dict[str, Any]:

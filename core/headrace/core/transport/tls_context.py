@@ -112,6 +112,13 @@ def key_digest(der: bytes) -> str:
     return hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
 
 
+def subject_of(der: bytes) -> str:
+    """Give a certificate's subject as RFC 4514 writes it."""
+    from cryptography import x509  # noqa: PLC0415  (only where certificates are shown)
+
+    return x509.load_der_x509_certificate(der).subject.rfc4514_string()
+
+
 def _context(options: TlsOptions, certificate_file: str, key_file: str) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = _VERSIONS[options.min_version]
