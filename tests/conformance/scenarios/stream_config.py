@@ -220,3 +220,25 @@ async def requests_of_the_wrong_shape_are_refused(lab: Lab) -> None:
         if "error" in await lab.ask("STREAM.INFO.S"):
             break
     await lab.api("STREAM.INFO.S")
+
+
+@scenario()
+async def compression_and_persistence_are_settings(lab: Lab) -> None:
+    for number, config in enumerate(
+        (
+            {"compression": "s2"},
+            {"compression": "S2"},
+            {"compression": "lz4"},
+            {"persist_mode": "async"},
+            {"persist_mode": "async", "storage": "memory"},
+            {"persist_mode": "async", "allow_atomic": True},
+            {"persist_mode": "never"},
+        )
+    ):
+        await lab.api(
+            f"STREAM.CREATE.S{number}", {"name": f"S{number}", "subjects": [f"s{number}"], **config}
+        )
+    await lab.api("STREAM.UPDATE.S0", {"name": "S0", "subjects": ["s0"]})
+    await lab.api("STREAM.UPDATE.S3", {"name": "S3", "subjects": ["s3"]})
+    await lab.publish("s0", "x" * 1000)
+    await lab.state("S0")

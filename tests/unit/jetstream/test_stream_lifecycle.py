@@ -125,7 +125,14 @@ def test_creating_another_stream_of_the_same_name_is_refused(world: World) -> No
             (10143, "stream mirrors can not have first sequence configured"),
         ),
         ({"mirror": {"name": "a.b"}}, (10142, "mirrored stream name is invalid")),
-        ({"compression": "s2"}, (10052, "s2 compression is not supported by this server version")),
+        (
+            {"persist_mode": "async", "storage": "memory"},
+            (10052, "async persist mode is only supported on file storage"),
+        ),
+        (
+            {"persist_mode": "async", "allow_atomic": True},
+            (10052, "async persist mode is not supported with atomic batch publish"),
+        ),
         ({"subject_delete_marker_ttl": 1}, (10052, "subject delete marker TTL must be at least 1 second")),
         ({"metadata": {"k": "v" * 131072}}, (10052, "stream metadata exceeds maximum size of 131072 bytes")),
         ({"pedantic": True, "max_msgs": -5}, (10157, "pedantic mode: max_msgs must be set to -1")),
@@ -408,3 +415,16 @@ def test_the_log_is_told_how_long_message_ids_are_wanted(
     world.create("A", subjects=["a.>"], duplicate_window=600 * NS_PER_S)
     world.ask("STREAM.UPDATE.A", {"name": "A", "subjects": ["a.>"], "duplicate_window": 900 * NS_PER_S})
     assert windows_ns == [600 * NS_PER_S, 900 * NS_PER_S]
+
+
+def test_compression_is_taken_and_shown_and_may_change(world: World) -> None:
+    assert world.create(compression="s2")["config"]["compression"] == "s2"
+    answer = world.ask("STREAM.UPDATE.S", {"name": "S", "subjects": ["s.>"], "compression": "none"})
+    assert answer["config"]["compression"] == "none"
+
+
+def test_an_asynchronous_stream_is_taken_and_stays_one(world: World) -> None:
+    assert world.create(persist_mode="async")["config"]["persist_mode"] == "async"
+    assert world.publish("s.1")["seq"] == 1
+    refusal = world.refusal("STREAM.UPDATE.S", {"name": "S", "subjects": ["s.>"]})
+    assert refusal == (10052, "stream configuration update can not change persist mode")

@@ -138,7 +138,7 @@ class StreamConfig(WireModel):
     persist_mode: Literal["default", "async"] = "default"
     metadata: dict[str, str] = Field(default_factory=dict[str, str])
 
-    @field_validator("discard", "retention", "storage", "compression", "persist_mode", mode="before")
+    @field_validator("discard", "retention", "storage", mode="before")
     @classmethod
     def _fold_case(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value

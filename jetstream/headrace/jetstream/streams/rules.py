@@ -171,11 +171,9 @@ def _check_reserved(subject: bytes) -> None:
 def _check_supported(config: StreamConfig) -> None:
     """Refuse by name what this version does not do, so that nobody relies on it."""
     absent = {
-        "s2 compression": config.compression == "s2",
         "allow_atomic": config.allow_atomic,
         "allow_batched": config.allow_batched,
         "allow_msg_schedules": config.allow_msg_schedules,
-        "persist_mode async": config.persist_mode == "async",
     }
     for feature, is_wanted in absent.items():
         if is_wanted:
