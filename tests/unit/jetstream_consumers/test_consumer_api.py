@@ -112,7 +112,11 @@ def test_the_name_in_the_subject_wins_over_the_one_in_the_configuration(world: C
         ("CREATE.S", {"priority_policy": "overflow", "priority_groups": [""]}, (10161, "Group name cannot be an empty string")),
         ("CREATE.S", {"priority_policy": "overflow", "priority_groups": ["a b"]}, (10162, "Valid priority group name must match A-Z, a-z, 0-9, -_/=)+ and may not exceed 16 characters")),
         ("CREATE.S", {"priority_policy": "overflow", "priority_groups": ["a"], "deliver_subject": "x"}, (10178, "priority groups can not be used with push consumers")),
-        ("CREATE.S", {"ack_policy": "flow_control"}, (10012, "ack policy flow_control is not supported by this server version")),
+        ("CREATE.S", {"ack_policy": "flow_control"}, (10218, "flow control ack policy requires a push based consumer")),
+        ("CREATE.S", {"ack_policy": "flow_control", "deliver_subject": "x", "max_ack_pending": -1}, (10220, "flow control ack policy requires max ack pending")),
+        ("CREATE.S", {"ack_policy": "flow_control", "deliver_subject": "x", "ack_wait": 5}, (10221, "flow control ack policy requires unset ack wait")),
+        ("CREATE.S", {"ack_policy": "flow_control", "deliver_subject": "x", "backoff": [5]}, (10221, "flow control ack policy requires unset ack wait")),
+        ("CREATE.S", {"ack_policy": "flow_control", "deliver_subject": "x", "max_deliver": 3}, (10222, "flow control ack policy requires unset max deliver")),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_refused_by_name(

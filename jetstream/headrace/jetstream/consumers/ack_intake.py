@@ -123,6 +123,21 @@ class AckIntake:
         if not had_room or state.queue_length:
             self._owner.wake()
 
+    def on_flow_ack(self, sequence: int) -> None:
+        """A client that answers flow control requests has come to a stream sequence."""
+        state = self._state
+        if sequence > state.delivered_stream:
+            return
+        had_room = state.room > 0
+        floor = state.floor_stream
+        is_new = state.acked_through(sequence) > 0
+        self._owner.on_acks(is_settling=is_new)
+        if is_new and self._owner.removes_settled:
+            self._owner.store(sync=False)
+            self._owner.settle([(floor + 1, sequence)])
+        if not had_room:
+            self._owner.wake()
+
     def _settle(self, about: AckSubject, kind: AckKind, argument: bytes, now_ns: int) -> bool:
         """Settle a message, with policy ALL those before it as well; tell whether that is news."""
         sequence = about.stream_sequence

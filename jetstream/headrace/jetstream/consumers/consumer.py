@@ -117,7 +117,7 @@ class Consumer:
             request=self._outlet.request if isinstance(self._outlet, PullOutlet) else None,
         )
         self._intake.sampling = sampling(config.sample_freq)
-        if state.rules.ack_policy is not AckPolicy.NONE:
+        if state.rules.ack_policy in {AckPolicy.ALL, AckPolicy.EXPLICIT}:
             self._captures.add(prefix + b"*.*.*.*.*", self._intake)
         if self._paused_until_ns and self._paused_until_ns <= self.now_ns():
             self._paused_until_ns = 0
@@ -237,6 +237,19 @@ class Consumer:
             return self._position.num_pending() + self._state.queue_length
         except IndexRebuilding:
             return 1
+
+    @property
+    def room(self) -> int:
+        """How many new messages may be delivered before an ack is needed."""
+        return self._state.room
+
+    @property
+    def num_ack_pending(self) -> int:
+        return self._state.num_ack_pending
+
+    def on_flow_ack(self, sequence: int) -> None:
+        """The answer to a flow control request says how far the client has come."""
+        self._intake.on_flow_ack(sequence)
 
     def load(self) -> Load:
         """Give how much there is to do; a message that is due again is at hand, and not among those to come."""

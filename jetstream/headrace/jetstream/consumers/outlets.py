@@ -26,6 +26,8 @@ from headrace.jetstream.consumers.sinks import CallbackSink, Captures
 from headrace.jetstream.context import Context
 from headrace.jetstream.models.consumer_config import ConsumerConfig
 
+SEQUENCE_DIGITS_MAX: Final = 20
+
 PUSH_RUN_MAX: Final = 512
 """Messages that a push consumer offers at once."""
 
@@ -77,6 +79,18 @@ class Surroundings(Protocol):
 
     def load(self) -> Load:
         """Give how much there is to do, the message at hand included."""
+        ...
+
+    @property
+    def room(self) -> int:
+        """How many new messages may be delivered before an ack is needed."""
+        ...
+
+    @property
+    def num_ack_pending(self) -> int: ...
+
+    def on_flow_ack(self, sequence: int) -> None:
+        """A client has come to a stream sequence (ack policy `flow_control`)."""
         ...
 
     def announce_pins(self, events: Sequence[PinEvent]) -> None:
@@ -303,6 +317,9 @@ class PushOutlet:
 
     With a deliver group it is the group's members that count; once they are there, messages go out as any others do.
     Heartbeats go out while somebody listens and nothing else went for `idle_heartbeat`.
+
+    With ack policy `flow_control` the answers to flow control requests are the acks. So there is a request also where
+    no more messages may go without an ack, and behind a heartbeat while acks are missing.
     """
 
     def __init__(self, consumer: Surroundings, burst_size: int) -> None:
@@ -320,6 +337,7 @@ class PushOutlet:
         self._subject = config.deliver_subject.encode()
         self._group = config.deliver_group.encode()
         self._beat_ns = config.idle_heartbeat
+        self._acks_by_flow = config.ack_policy == "flow_control"
         if config.flow_control:
             self._window = FlowWindow()
             self._flow_prefix = f"$JS.FC.{consumer.stream_name}.{consumer.name}.".encode()
@@ -394,6 +412,8 @@ class PushOutlet:
                 self._request_flow(window)
             if count < run:
                 break
+        if self._acks_by_flow and sent and not window.reply and self._consumer.room <= sent:
+            self._request_flow(window)
         return sent
 
     def _request_flow(self, window: FlowWindow) -> None:
@@ -406,6 +426,9 @@ class PushOutlet:
             return
         for message in batch:
             if self._window.answered(message.subject):
+                reached = fields.get(message.headers, b"Nats-Last-Stream") if self._acks_by_flow else None
+                if reached is not None and reached.isdigit() and len(reached) <= SEQUENCE_DIGITS_MAX:
+                    self._consumer.on_flow_ack(int(reached))
                 self._consumer.on_activity()
                 self._consumer.wake()
 
@@ -435,6 +458,9 @@ class PushOutlet:
             stalled = self._window.reply if self._window is not None else b""
             self._bus.publish(self._account, self._subject, b"", headers=self._consumer.heartbeat(stalled))
             self._beat_due_ns = now_ns + self._beat_ns
+            window = self._window
+            if self._acks_by_flow and window and not window.reply and self._consumer.num_ack_pending:
+                self._request_flow(window)
 
     def configure(self, config: ConsumerConfig) -> None:
         self._set_rate(config)

@@ -29,6 +29,7 @@ MAX_ACK_PENDING: Final = 1000
 ACK_WAIT_NS: Final = 30 * NS_PER_S
 INACTIVE_THRESHOLD_NS: Final = 5 * NS_PER_S
 PRIORITY_TIMEOUT_NS: Final = 120 * NS_PER_S
+FLOW_ACK_HEARTBEAT_NS: Final = NS_PER_S
 IDLE_HEARTBEAT_MIN_NS: Final = 100 * NS_PER_MS
 MAX_EXPIRES_MIN_NS: Final = NS_PER_MS
 
@@ -92,7 +93,6 @@ def checked(
     if metadata_size > METADATA_SIZE_MAX:
         raise ApiError(error_table.CONSUMER_METADATA_LENGTH, limit="128KB")
     _check_priority(full)
-    _check_supported(full)
     return full.replaced(metadata=own_metadata(full.metadata, level(full)))
 
 
@@ -159,7 +159,7 @@ def check_update(old: ConsumerConfig, new: ConsumerConfig, *, is_bound: bool) ->
 
 def check_workqueue(config: ConsumerConfig, others: Iterable[ConsumerConfig], *, is_new: bool) -> None:
     """Raise ApiError where a work queue cannot have this consumer beside `others`."""
-    if is_new and config.ack_policy != "explicit":
+    if is_new and config.ack_policy not in {"explicit", "flow_control"}:
         raise ApiError(error_table.CONSUMER_WQ_REQUIRES_EXPLICIT_ACK)
     ours = [subject.encode() for subject in config.filters]
     for other in others:
@@ -205,9 +205,11 @@ def _defaulted(config: ConsumerConfig, surroundings: Surroundings, *, is_pedanti
     for name in ("max_batch", "max_expires", "max_bytes", "inactive_threshold"):
         if getattr(config, name) < 0:
             changes[name] = 0
-    asks_acks = config.ack_policy in {"explicit", "all"}
-    if config.ack_wait == 0 and asks_acks:
+    asks_acks = config.ack_policy != "none"
+    if config.ack_policy in {"explicit", "all"} and config.ack_wait == 0:
         changes["ack_wait"] = ACK_WAIT_NS
+    if config.ack_policy == "flow_control" and not is_pedantic:
+        changes |= {"flow_control": True, "idle_heartbeat": FLOW_ACK_HEARTBEAT_NS}
     if config.backoff:
         changes["ack_wait"] = config.backoff[0]
     pending_max = config.max_ack_pending or limits.max_ack_pending
@@ -224,14 +226,20 @@ def _defaulted(config: ConsumerConfig, surroundings: Surroundings, *, is_pedanti
 
 def _check_pedantic(config: ConsumerConfig, surroundings: Surroundings) -> None:
     limits = surroundings.stream.consumer_limits
-    for name, least in (
-        ("max_deliver", -1),
-        ("max_waiting", 0),
-        ("idle_heartbeat", 0),
-        ("max_ack_pending", -1),
+    for name in ("max_deliver", "max_ack_pending"):
+        if getattr(config, name) < -1:
+            raise _pedantic(f"{name} must be set to -1")
+    for name in (
+        "max_waiting",
+        "max_batch",
+        "max_expires",
+        "max_bytes",
+        "idle_heartbeat",
+        "inactive_threshold",
+        "priority_timeout",
     ):
-        if getattr(config, name) < least:
-            raise _pedantic(f"{name} must be set to {least}" if least < 0 else f"{name} must not be negative")
+        if getattr(config, name) < 0:
+            raise _pedantic(f"{name} must not be negative")
     if config.backoff and (config.ack_wait or ACK_WAIT_NS) != config.backoff[0]:
         raise _pedantic("first backoff value has to equal batch AckWait")
     if config.max_ack_pending == 0 and limits.max_ack_pending > 0:
@@ -267,8 +275,25 @@ def _check_waits(config: ConsumerConfig) -> None:
         raise ApiError(error_table.CONSUMER_BACK_OFF_NEGATIVE)
     if config.ack_wait < 0:
         raise ApiError(error_table.CONSUMER_ACK_WAIT_NEGATIVE)
+    if config.ack_policy == "flow_control":
+        _check_flow_acks(config)
     if config.max_deliver != -1 and len(config.backoff) > config.max_deliver:
         raise ApiError(error_table.CONSUMER_MAX_DELIVER_BACKOFF)
+
+
+def _check_flow_acks(config: ConsumerConfig) -> None:
+    if not config.is_push:
+        raise ApiError(error_table.CONSUMER_ACK_FC_REQUIRES_PUSH)
+    if not config.flow_control:
+        raise ApiError(error_table.CONSUMER_ACK_FC_REQUIRES_FC)
+    if config.idle_heartbeat != FLOW_ACK_HEARTBEAT_NS:
+        raise _invalid("flow control ack policy heartbeat needs to be 1s")
+    if config.max_ack_pending <= 0:
+        raise ApiError(error_table.CONSUMER_ACK_FC_REQUIRES_MAX_ACK_PENDING)
+    if config.ack_wait or config.backoff:
+        raise ApiError(error_table.CONSUMER_ACK_FC_REQUIRES_NO_ACK_WAIT)
+    if config.max_deliver > 0:
+        raise ApiError(error_table.CONSUMER_ACK_FC_REQUIRES_NO_MAX_DELIVER)
 
 
 def _check_push(config: ConsumerConfig, stream: StreamConfig) -> None:
@@ -370,15 +395,3 @@ def _check_priority(config: ConsumerConfig) -> None:
             raise ApiError(error_table.CONSUMER_EMPTY_GROUP_NAME)
         if not is_group_name(group):
             raise ApiError(error_table.CONSUMER_INVALID_GROUP_NAME)
-
-
-def _check_supported(config: ConsumerConfig) -> None:
-    """Refuse by name what this version does not do, so that nobody relies on it."""
-    absent = {
-        "ack policy flow_control": config.ack_policy == "flow_control",
-    }
-    for feature, is_wanted in absent.items():
-        if is_wanted:
-            raise ApiError(
-                error_table.CONSUMER_CREATE, err=f"{feature} is not supported by this server version"
-            )

@@ -19,8 +19,8 @@ Invariants between calls:
 - `pending` is in ascending order of stream sequence and of (first) consumer sequence; `_order` holds the same
   keys in that order, and settled ones that have not come to its front yet.
 - every sequence in `_queued` is pending and lies in `_queue`; `_queue` may hold others, which are skipped.
-- every pending message that is not queued has an entry in `_expiries` for its exact deadline; entries whose deadline is
-  no longer a message's own are stale and dropped when they come up.
+- every pending message that is not queued and has a deadline has an entry in `_expiries` for just that; entries
+  whose deadline is no longer a message's own are stale and dropped when they come up.
 - `_changed` names every row that differs from what `change` reported last.
 
 Cost: a constant time per message, amortised; batches of first deliveries run at the speed of C loops.
@@ -69,6 +69,11 @@ class DeliveryRules:
     backoff_ns: tuple[int, ...] = ()
     max_deliver: int = -1
     max_ack_pending: int = -1
+
+    @property
+    def has_deadlines(self) -> bool:
+        """Whether a message that is not acked comes again. By flow control clients say only how far they have come."""
+        return self.ack_policy is not AckPolicy.FLOW_CONTROL
 
     def wait_ns(self, deliveries: int) -> int:
         """Give how long an ack is waited for after the message's `deliveries`-th delivery."""
@@ -239,7 +244,7 @@ class ConsumerState:
         return True
 
     def acked_through(self, sequence: int) -> int:
-        """Settle everything delivered up to `sequence`; give how many messages that were (policy ALL)."""
+        """Settle all that was delivered up to `sequence`; give how many messages that were (ALL, FLOW_CONTROL)."""
         if sequence <= self.floor_stream:
             return 0
         row = self.pending.get(sequence)
@@ -473,6 +478,8 @@ class ConsumerState:
             self._expect(deadline_ns, (sequence,))
 
     def _expect(self, deadline_ns: int, sequences: Sequence[int]) -> None:
+        if not self.rules.has_deadlines:
+            return
         heapq.heappush(self._expiries, (deadline_ns, next(self._ticket), sequences))
         self._expiry_count += len(sequences)
         if self._expiry_count > STALE_EXPIRIES_MAX + 4 * len(self.pending):
@@ -481,7 +488,8 @@ class ConsumerState:
     def _expect_all(self) -> None:
         """Make the expiries anew from the pending messages."""
         together: dict[int, list[int]] = {}
-        for sequence, (_, time_ns, deliveries) in self.pending.items():
+        waiting = self.pending if self.rules.has_deadlines else {}
+        for sequence, (_, time_ns, deliveries) in waiting.items():
             if sequence not in self._queued:
                 together.setdefault(time_ns + self.rules.wait_ns(deliveries), []).append(sequence)
         self._expiries = [(deadline, next(self._ticket), found) for deadline, found in together.items()]
