@@ -5,8 +5,8 @@ two shortcuts that streams and consumers share: advisories, and the set of those
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from headrace.core.base.chance import Chance
 from headrace.core.base.clock import Scheduler
@@ -14,6 +14,9 @@ from headrace.core.base.deadlines import Deadlines
 from headrace.core.bus import Bus
 from headrace.core.options import JetStreamOptions
 from headrace.storage.interface import Store
+
+if TYPE_CHECKING:
+    from headrace.jetstream.mirrors.remote import RemoteFollower
 
 API_PREFIX: Final = b"$JS.API."
 
@@ -42,6 +45,7 @@ class Context:
 
     `advise(account, subject, body)` publishes an advisory when somebody takes it: `body` is its `type` in full and
     its own fields; `id`, `timestamp` and `domain` are added. `ready(pumpable)` asks for `pump` at the end of a turn.
+    `expected_followers`: streams that ask, through their accounts' imports, for one to copy; by the name they made up.
     """
 
     bus: Bus
@@ -57,6 +61,7 @@ class Context:
     log: EventLog
     advise: Callable[[str, bytes, dict[str, Any]], None]
     ready: Callable[[Pumpable], None]
+    expected_followers: dict[str, "RemoteFollower"] = field(default_factory=dict[str, "RemoteFollower"])
 
     @property
     def api_prefixes(self) -> tuple[bytes, ...]:

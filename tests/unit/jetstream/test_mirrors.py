@@ -4,9 +4,11 @@ import pytest
 
 from headrace.core import headers
 from headrace.core.base.clock import NS_PER_S
+from headrace.core.base.message import Batch
+from headrace.core.options import AccountJetStreamOptions, JetStreamOptions
 from headrace.jetstream.mirrors.origins import index_name, parse_source_header, short_hash
 from headrace.jetstream.models.stream_config import StreamSource
-from unit.jetstream.world import World
+from unit.jetstream.world import ACCOUNT, World
 
 
 def _mirror(world: World, name: str = "M", origin: str = "S", **more: object) -> None:
@@ -309,6 +311,7 @@ def test_a_workqueue_gives_up_only_what_is_durable_in_the_target() -> None:
         ({"sources": [{"name": "X"}]}, 10052),
         ({"sources": [{"name": "S", "external": {"api": "$JS.API", "deliver": ""}}]}, 10021),
         ({"sources": [{"name": "S", "external": {"api": "A.B", "deliver": "a.>"}}]}, 10024),
+        ({"mirror": {"name": "S", "external": {"api": "A.*", "deliver": ""}}}, 10052),
     ],
 )
 def test_what_cannot_be_copied_is_refused(world: World, config: dict[str, object], code: int) -> None:
@@ -342,3 +345,101 @@ def test_an_interest_stream_keeps_messages_until_they_are_copied(world: World) -
     _run(world)
     assert [message[1] for message in world.messages("G")] == ["s.a"]
     assert world.state("S")["messages"] == 0
+
+
+class _Back:
+    """Where the exporter's answer to one request goes: back to who asked."""
+
+    def __init__(self, world: World, reply: bytes) -> None:
+        self._bus = world.bus
+        self._reply = reply
+
+    def on_messages(self, batch: Batch) -> None:
+        for message in batch:
+            self._bus.publish(ACCOUNT, self._reply, message.payload)
+
+
+class _Import:
+    """A service import: what one account asks under a prefix, another one's API answers."""
+
+    def __init__(self, world: World, prefix: bytes, exporter: str) -> None:
+        self._world = world
+        self._prefix = prefix
+        self._exporter = exporter
+        world.bus.capture(ACCOUNT, prefix + b".>", self)
+
+    def on_messages(self, batch: Batch) -> None:
+        bus = self._world.bus
+        for message in batch:
+            subject = b"$JS.API" + message.subject.removeprefix(self._prefix)
+            reply = b"_R_." + message.reply
+            bus.capture(self._exporter, reply, _Back(self._world, message.reply))
+            bus.publish(self._exporter, subject, message.payload, reply=reply)
+
+
+def _two_accounts() -> World:
+    world = World(accounts={ACCOUNT: AccountJetStreamOptions(), "B": AccountJetStreamOptions()})
+    _Import(world, b"FROM.B", "B")
+    return world
+
+
+def _in_b(world: World) -> None:
+    answer = world.ask("STREAM.CREATE.S", {"name": "S", "subjects": ["s.>"]}, account="B")
+    assert "error" not in answer, answer
+
+
+_FROM_B = {"api": "FROM.B", "deliver": "deliver.b"}
+
+
+def _wait(world: World, seconds: int = 12) -> None:
+    for _ in range(seconds * 5):
+        world.scheduler.advance(NS_PER_S // 5)
+        world.bus.turn()
+
+
+def test_a_stream_of_another_account_is_copied_through_an_import() -> None:
+    world = _two_accounts()
+    _in_b(world)
+    world.bus.send("B", b"s.1", b"old")
+    _mirror(world, external=_FROM_B)
+    _gather(world, {"name": "S", "external": _FROM_B})
+    _wait(world, 1)
+    world.bus.send("B", b"s.2", b"new")
+    _run(world)
+    assert world.messages("M") == world.messages("G") == [(1, "s.1", b"old"), (2, "s.2", b"new")]
+    assert world.ask("STREAM.INFO.M")["mirror"]["external"] == _FROM_B
+    assert (headers.get(_headers(world, "G", 2), b"Nats-Stream-Source") or b"").startswith(b"S:")
+
+
+def test_a_stream_of_another_account_may_come_later_and_go_between() -> None:
+    world = _two_accounts()
+    _mirror(world, external=_FROM_B)
+    _wait(world, 1)
+    assert world.ask("STREAM.INFO.M")["mirror"]["error"]["err_code"] == 10059
+    _in_b(world)
+    world.bus.send("B", b"s.1")
+    _wait(world)
+    assert world.messages("M") == [(1, "s.1", b"")]
+    world.ask("STREAM.DELETE.S", account="B")
+    _wait(world, 1)
+    assert world.ask("STREAM.INFO.M")["mirror"]["error"]["err_code"] == 10059
+
+
+def test_nobody_is_reached_without_an_import_and_nothing_stays_behind() -> None:
+    world = _two_accounts()
+    _in_b(world)
+    _mirror(world, external={"api": "FROM.C", "deliver": ""})
+    world.bus.send("B", b"s.1")
+    _wait(world)
+    assert world.messages("M") == []
+    world.ask("STREAM.DELETE.M")
+    assert world.jetstream.context.expected_followers == {}
+
+
+def test_a_servers_own_domain_is_no_other_place() -> None:
+    world = World(options=JetStreamOptions(domain="hub"))
+    world.create()
+    world.publish("s.1", b"x")
+    _mirror(world, external={"api": "$JS.hub.API", "deliver": ""})
+    _run(world)
+    assert world.messages("M") == [(1, "s.1", b"x")]

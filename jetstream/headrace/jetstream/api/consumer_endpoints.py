@@ -45,11 +45,15 @@ class ConsumerEndpoints:
             raise ApiError(error_table.CONSUMER_EPHEMERAL_WITH_DURABLE_NAME)
         return self._create(request, request.tokens[2], asked.config.name, asked)
 
-    def create_named(self, request: ApiRequest) -> dict[str, Any]:
-        """`CONSUMER.CREATE.<stream>.<consumer>[.<filter>]`."""
+    def create_named(self, request: ApiRequest) -> dict[str, Any] | None:
+        """`CONSUMER.CREATE.<stream>.<consumer>[.<filter>]`; other accounts' streams ask for one to copy here, too."""
         asked = request.decode(CreateRequest)
         stream, name, *filter_tokens = request.tokens[2:]
         _check_request(stream, asked, name)
+        follower = self._consumers.expected_follower(name)
+        if follower is not None:
+            follower.on_origin(request.account.stream(stream))
+            return None
         if asked.config.durable_name not in {"", name}:
             raise ApiError(error_table.CONSUMER_DURABLE_NAME_NOT_MATCH_SUBJECT)
         if filter_tokens:

@@ -23,6 +23,7 @@ from headrace.jetstream.consumers.stored import LISTED_TO
 from headrace.jetstream.context import Context
 from headrace.jetstream.errors import ApiError
 from headrace.jetstream.mirrors.positions import RECORD_NAME
+from headrace.jetstream.mirrors.remote import RemoteFollower
 from headrace.jetstream.models.consumer_config import ConsumerConfig
 from headrace.jetstream.models.wire import InvalidJson, decode
 from headrace.jetstream.streams.attached import CloseReason
@@ -69,6 +70,10 @@ class Consumers:
             # Only a durable name is measured before; on the reference this is the operating system's refusal.
             raise ApiError(error_table.CONSUMER_CREATE, err=_NO_STORE)
         return self._make(stream, name or self._free_name(stream), full)
+
+    def expected_follower(self, name: str) -> RemoteFollower | None:
+        """Give the stream that asks for one to copy under this name, if one does."""
+        return self._context.expected_followers.get(name)
 
     def remove(self, consumer: Consumer) -> None:
         """End a consumer for good. Raises StorageError, and it then goes on."""

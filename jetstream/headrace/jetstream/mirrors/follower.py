@@ -88,6 +88,10 @@ class Follower:
         """The last sequence that was taken, durable or not."""
         return Position(max(0, self._next - 1), self._identity)
 
+    @property
+    def is_closed(self) -> bool:
+        return self._phase is Phase.CLOSED
+
     # the origin
 
     def open(self) -> None:

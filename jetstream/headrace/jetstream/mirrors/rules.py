@@ -160,7 +160,6 @@ def _check_external(external: ExternalStream) -> None:
             )
         if overlaps(subject, _API.encode()):
             raise ApiError(error_table.STREAM_EXTERNAL_API_OVERLAP, prefix=external.api, subject=_API)
-    raise _invalid("external mirrors and sources are not supported by this server version")
 
 
 def _check_cycles(streams: Mapping[str, "Stream"], config: StreamConfig) -> None:

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 from headrace.jetstream.mirrors.follower import Follower
 from headrace.jetstream.mirrors.origins import index_name
 from headrace.jetstream.mirrors.positions import Positions
+from headrace.jetstream.mirrors.remote import RemoteFollower, is_remote
+from headrace.jetstream.models.stream_config import StreamSource
 from headrace.storage.interface import StorageError
 
 if TYPE_CHECKING:
@@ -31,7 +33,7 @@ class Upstreams:
             self._mirror.close()
             self._mirror = None
         elif config.mirror is not None and self._mirror is None:
-            self._mirror = Follower(self._stream, config.mirror, None)
+            self._mirror = self._follower(config.mirror, None)
             self._mirror.open()
         wanted = {index_name(source): source for source in config.sources}
         for name in [name for name in self._sources if name not in wanted]:
@@ -40,8 +42,12 @@ class Upstreams:
             self._positions = Positions(self._stream.log, in_memory=config.in_memory)
         for name, source in wanted.items():
             if name not in self._sources:
-                self._sources[name] = Follower(self._stream, source, self._positions)
+                self._sources[name] = self._follower(source, self._positions)
                 self._sources[name].open()
+
+    def _follower(self, source: StreamSource, positions: Positions | None) -> Follower:
+        kind = RemoteFollower if is_remote(self._stream.context, source) else Follower
+        return kind(self._stream, source, positions)
 
     def close(self) -> None:
         """Follow no more; what was reached is kept."""
