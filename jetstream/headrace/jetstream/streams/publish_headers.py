@@ -25,6 +25,12 @@ class Wishes(NamedTuple):
     increment: bytes | None = None
     batch_id: bytes | None = None
     schedule: bytes | None = None
+    schedule_target: bytes | None = None
+    schedule_source: bytes | None = None
+    schedule_ttl: bytes | None = None
+    schedule_rollup: bytes | None = None
+    schedule_zone: bytes | None = None
+    schedule_next: bytes | None = None
     scheduler: bytes | None = None
     source: bytes | None = None
 
@@ -43,14 +49,22 @@ _FIELDS: Final = {
     b"Nats-Incr": "increment",
     b"Nats-Batch-Id": "batch_id",
     b"Nats-Schedule": "schedule",
-    b"Nats-Schedule-Next": "scheduler",
+    b"Nats-Schedule-Target": "schedule_target",
+    b"Nats-Schedule-Source": "schedule_source",
+    b"Nats-Schedule-TTL": "schedule_ttl",
+    b"Nats-Schedule-Rollup": "schedule_rollup",
+    b"Nats-Schedule-Time-Zone": "schedule_zone",
+    b"Nats-Schedule-Next": "schedule_next",
     b"Nats-Scheduler": "scheduler",
     b"Nats-Stream-Source": "source",
 }
 
 
 def parse_wishes(block: bytes) -> Wishes:
-    """Read a header block; the first of several fields with one name counts, an empty value is none."""
+    """Read a header block; the first of several fields with one name counts, an empty value is none.
+
+    Only an empty time zone is one, which is wrong.
+    """
     if b"Nats-" not in block:
         return NO_WISHES
     parsed = headers.parse(block)
@@ -59,7 +73,7 @@ def parse_wishes(block: bytes) -> Wishes:
     found: dict[str, bytes] = {}
     for key, value in parsed.fields:
         name = _FIELDS.get(key)
-        if name is not None and value:
+        if name is not None and (value or name == "schedule_zone"):
             found.setdefault(name, value)
     return Wishes(**found) if found else NO_WISHES
 

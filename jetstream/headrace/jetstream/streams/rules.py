@@ -173,7 +173,6 @@ def _check_supported(config: StreamConfig) -> None:
     absent = {
         "allow_atomic": config.allow_atomic,
         "allow_batched": config.allow_batched,
-        "allow_msg_schedules": config.allow_msg_schedules,
     }
     for feature, is_wanted in absent.items():
         if is_wanted:

@@ -30,6 +30,7 @@ from headrace.jetstream.streams.expiry import Expiry
 from headrace.jetstream.streams.interest import Interest
 from headrace.jetstream.streams.publish import Publishing
 from headrace.jetstream.streams.republish import Republisher
+from headrace.jetstream.streams.schedules import Schedules
 from headrace.jetstream.streams.transforms import input_transform
 from headrace.storage.interface import CorruptRecord, IndexRebuilding, StorageError, StreamLog
 
@@ -55,6 +56,7 @@ class Stream:
         self.upstreams = Upstreams(self)
         self._publishing = Publishing(self)
         self._expiry = Expiry(self)
+        self.schedules = Schedules(self)
         log.keep_message_ids(config.duplicate_window)
 
     def __repr__(self) -> str:
@@ -108,6 +110,7 @@ class Stream:
                 f"Stream '{self.name}': what its limits leave no room for stays: {error}"
             )
         self.interest.sweep_later()
+        self.schedules.open()
         self._capture_subjects()
         self._capture_direct()
         self.on_changed()
@@ -124,6 +127,7 @@ class Stream:
         self._direct_captures.clear()
         self._expiry.close()
         self.interest.close()
+        self.schedules.close()
         self._publishing.close()
         self.upstreams.close()
         followers, self.followers = self.followers, []
@@ -215,9 +219,12 @@ class Stream:
 
     # removals
 
-    def append_own(self, message: Message) -> ApiError | None:
-        """Store what the stream itself says; give why not where that is refused. Raises IndexRebuilding."""
-        return self._publishing.append_own(message)
+    def append_own(self, message: Message, *, ends: int = 0) -> ApiError | None:
+        """Store what the stream itself says; give why not where that is refused. Raises IndexRebuilding.
+
+        `ends`: a message that goes with it.
+        """
+        return self._publishing.append_own(message, ends=ends)
 
     def end_at(self, sequence: int, subject: bytes, end_ns: int) -> None:
         """A message that was appended has a TTL: it goes at this time."""
