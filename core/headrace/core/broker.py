@@ -50,6 +50,7 @@ from headrace.core.info import ServerFacts
 from headrace.core.link import Link
 from headrace.core.options import AccountOptions, ServerOptions
 from headrace.core.session import SERVER_SHUTDOWN, Session
+from headrace.core.tracing.tracer import Tracer
 
 GATHERED_ROUNDS_MAX: Final = 16
 """How often sinks may be called again within one turn for what they published themselves."""
@@ -131,6 +132,7 @@ class Broker:
         self.fetch_url = fetch_url
         self.services = Services(self, self._publish)
         self.bus: Bus = EngineBus(self.engine, self, self.services.responses)
+        self.tracer = Tracer(self)
         self._exchange = Exchange(self.engine, self.services, chance, options.system_account)
         self._apply_exchange()
         self._sessions: dict[int, Session] = {}
@@ -341,6 +343,8 @@ class Broker:
     def _apply_exchange(self) -> None:
         for refused in self._exchange.apply([account.options for account in self.accounts]):
             self.log.error("Account %s: %s", refused.account, refused)
+        for account in self.accounts:
+            self.engine.trace_parents(account.name, wanted=account.options.trace is not None)
 
     def imports_of(self, account: str) -> tuple[tuple[StreamRoute, ...], tuple[ServiceRoute, ...]]:
         """Give the streams and services that an account imports."""

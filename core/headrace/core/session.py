@@ -11,27 +11,21 @@ Source: the client protocol of NATS server 2.15, §3, §6 and §7, probed.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from enum import Enum
-from typing import Final, Protocol
+from typing import Final
 
 from headrace.core import limits
-from headrace.core.accounts import Account, Accounts
-from headrace.core.auth.keys import SecretBytes
+from headrace.core.accounts import Account
 from headrace.core.auth.login import Admission, Identity, Login, make_nonce
 from headrace.core.auth.replies import ReplyGrants
-from headrace.core.base.chance import Chance
-from headrace.core.base.clock import NS_PER_S, Clock
-from headrace.core.base.deadlines import Deadlines
+from headrace.core.base.clock import NS_PER_S
 from headrace.core.bus import Caller
 from headrace.core.connect import ConnectOptions, parse_connect, parse_object
 from headrace.core.connection_record import ConnectionRecord
 from headrace.core.engine.interface import (
     Connect,
     Connection,
-    Crossed,
-    Engine,
     Event,
     Gathered,
     NotConnected,
@@ -41,6 +35,7 @@ from headrace.core.engine.interface import (
     Pinged,
     PublishRefused,
     Refused,
+    Traced,
     Transport,
 )
 from headrace.core.errors import (
@@ -58,10 +53,12 @@ from headrace.core.errors import (
     SubscriptionRevoked,
     UserAuthenticationExpired,
 )
-from headrace.core.info import ConnectionFacts, ServerFacts, encode_info
+from headrace.core.info import ConnectionFacts, encode_info
 from headrace.core.link import Cookies, Link
 from headrace.core.liveness import Ping, Pings, WriteWatch
-from headrace.core.options import Permissions, ServerOptions
+from headrace.core.options import Permissions
+from headrace.core.session_host import SessionHost
+from headrace.core.session_table import NEXT, Answer
 
 CLIENT_CLOSED: Final = "Client Closed"
 SLOW_PENDING: Final = "Slow Consumer (Pending Bytes)"
@@ -75,86 +72,6 @@ _UNREADABLE: Final = frozenset({"Parse Error", "Protocol Violation"})
 
 SUBSCRIPTIONS_SHOWN_MAX: Final = 64
 """Subscriptions that are remembered of a connection that has closed; their count is always right."""
-
-
-class Answer(Enum):
-    """What a session does with an event."""
-
-    ACT = "act"
-    IGNORE = "ignore"
-    CANNOT_BE = "cannot be"  # the engine does not report this in this phase
-
-
-EVENTS: Final[frozenset[type[Event]]] = frozenset(
-    {Connect, NotConnected, PeerInfo, PeerError, Pinged, Refused, PublishRefused, Gathered, Crossed}
-)
-
-NEXT: Final[Mapping[Phase, Mapping[type[Event], Answer]]] = {
-    Phase.AWAITING_CONNECT: {
-        Connect: Answer.ACT,
-        NotConnected: Answer.ACT,
-        Refused: Answer.ACT,
-        PeerInfo: Answer.CANNOT_BE,
-        PeerError: Answer.CANNOT_BE,
-        Pinged: Answer.CANNOT_BE,
-        PublishRefused: Answer.CANNOT_BE,
-        Gathered: Answer.CANNOT_BE,
-        Crossed: Answer.CANNOT_BE,
-    },
-    Phase.OPEN: {
-        Connect: Answer.ACT,
-        NotConnected: Answer.CANNOT_BE,
-        Refused: Answer.ACT,
-        PeerInfo: Answer.ACT,
-        PeerError: Answer.ACT,
-        Pinged: Answer.ACT,
-        PublishRefused: Answer.ACT,
-        Gathered: Answer.ACT,
-        Crossed: Answer.IGNORE,  # the sink has been called
-    },
-    # What a client sent before it was closed still reaches the sinks; everything else is moot.
-    Phase.CLOSED: {**dict.fromkeys(EVENTS, Answer.IGNORE), Gathered: Answer.ACT},
-}
-
-
-class SessionHost(Protocol):
-    """What a session needs of the broker."""
-
-    options: ServerOptions
-    engine: Engine
-    clock: Clock
-    chance: Chance
-    secret_bytes: SecretBytes
-    deadlines: Deadlines
-    accounts: Accounts
-    facts: ServerFacts
-    log: logging.Logger
-
-    def authenticator_of(self, link: Link) -> Admission:
-        """Give the rules by which who comes this way logs in."""
-        ...
-
-    def request_turn(self) -> None: ...
-
-    def on_room(self) -> None:
-        """Some client has room again: whoever was stalled may go on."""
-        ...
-
-    def on_stall(self, session: "Session") -> None: ...
-
-    def on_grants(self, session: "Session") -> None:
-        """This session wants `collect_replies` called in every turn."""
-        ...
-
-    def on_slow_consumer(self, account: Account | None) -> None: ...
-
-    def on_stale_connection(self) -> None: ...
-
-    def on_entered(self, session: "Session") -> None:
-        """This session has said who it is, and was let in."""
-        ...
-
-    def on_left(self, session: "Session", record: ConnectionRecord) -> None: ...
 
 
 class Session:
@@ -486,6 +403,8 @@ class Session:
                 self.send_info()
             case PublishRefused():
                 self._on_publish_refused(event)
+            case Traced():
+                self._host.tracer.on_traced(self, event)
             case PeerInfo(arguments):
                 try:
                     parse_object(arguments)
@@ -655,18 +574,37 @@ class Session:
             self.connection.delivered_replies = []
             self._host.on_grants(self)
 
-    def _on_publish_refused(self, event: PublishRefused) -> None:
-        now_ns = self._host.clock.monotonic_ns()
+    def may_publish(self, subject: bytes) -> bool:
+        """Tell whether this client is permitted to publish now; where it is by a grant, that is used."""
+        return self._engine.may_publish(self.connection, subject) or self._use_grant(subject)
+
+    def publish(self, event: Traced) -> None:
+        """Deliver a message that turned out not to be traced, if it is permitted."""
+        if not self._engine.may_publish(self.connection, event.mapped):
+            self._on_publish_refused(PublishRefused(event.mapped, event.reply, event.headers, event.payload))
+            return
+        for following in self._engine.publish_from(
+            self.connection, event.mapped, event.reply, event.headers, event.payload
+        ):
+            self._handle(following)
+
+    def refuse_operation(self, error: ProtocolError) -> None:
+        """Answer an operation that is refused; the connection stays."""
+        self._engine.write(self.connection, error.encode())
+        self._log(logging.ERROR, str(error))
+
+    def _use_grant(self, subject: bytes) -> bool:
         self.collect_replies()
-        if self._grants is not None and self._grants.use(event.subject, now_ns):
+        return self._grants is not None and self._grants.use(subject, self._host.clock.monotonic_ns())
+
+    def _on_publish_refused(self, event: PublishRefused) -> None:
+        if self._use_grant(event.subject):
             for following in self._engine.publish_from(
                 self.connection, event.subject, event.reply, event.headers, event.payload
             ):
                 self._handle(following)
             return
-        error = PublishViolation(event.subject)
-        self._engine.write(self.connection, error.encode())
-        self._log(logging.ERROR, str(error))
+        self.refuse_operation(PublishViolation(event.subject))
 
     def _stall(self) -> None:
         """Let a fast publisher wait for its subscribers, for a bounded time."""

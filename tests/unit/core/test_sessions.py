@@ -16,7 +16,7 @@ from headrace.core.options import (
     SubjectRules,
     UserOptions,
 )
-from headrace.core.session import EVENTS, NEXT
+from headrace.core.session_table import EVENTS, NEXT
 from headrace.core.transport.memory import MemoryClient
 
 USERS = ServerOptions(users=(UserOptions("a", "pw", "A"), UserOptions("b", "pw", "B")))

@@ -96,9 +96,9 @@ def test_mappings_stand_in_accounts_and_at_the_top() -> None:
     assert load_text(text).options.mappings == expected
 
 
-def test_a_place_for_traces_is_refused_by_name() -> None:
-    assert "does not have message tracing" in refusal("accounts { A { msg_trace: t } }")
-    assert "does not have message tracing" in refusal("accounts { A { trace_dest: t } }")
+def test_a_place_for_traces_is_a_subject_and_a_percentage() -> None:
+    assert 'Trace destination "t.*" is not valid' in refusal("accounts { A { msg_trace: t.* } }")
+    assert "needs to be [1..100]" in refusal("accounts { A { trace_dest: {dest: t, sampling: 0} } }")
 
 
 def test_the_system_account_exports_its_services_without_being_told_to() -> None:

@@ -8,8 +8,8 @@ A `View` is a stored message as storage hands it out. Its fields are bytes in bo
 compiled engine may render it without making them.
 """
 
-from collections.abc import Iterable, Iterator
-from typing import NamedTuple, Protocol, overload
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple, Protocol, overload, runtime_checkable
 
 
 class Message(NamedTuple):
@@ -79,9 +79,29 @@ class MessageBatch(list[Message]):
         return [message.subject for message in self]
 
 
+class StreamNote(NamedTuple):
+    """What a stream did with a traced message: stored it as `subject`, or why not."""
+
+    subject: bytes
+    error: str = ""
+    has_no_interest: bool = False
+
+
 class Sink(Protocol):
     """Something inside the server that takes messages: named in a route as the Python handler."""
 
     def on_messages(self, batch: Batch) -> None:
         """Take what was published since the last call. Called between parse loops, never inside one."""
+        ...
+
+
+@runtime_checkable
+class TracedSink(Protocol):
+    """A sink that tells what it does with a message that is traced."""
+
+    @property
+    def stream_name(self) -> str: ...
+
+    def on_traced(self, message: Message, *, is_delivered: bool, tell: Callable[[StreamNote], None]) -> None:
+        """Take a message, or where not `is_delivered` only judge it; `tell` is called once, when it is known."""
         ...

@@ -24,7 +24,7 @@ KEYS: Final[dict[str, str]] = dict(
         ("verify_cert_and_check_known_urls", "clustering"),
         ("resolver_tls", "TLS to the account resolver beyond the system's certificates"),
         ("proxy_protocol proxies proxy_required", "the PROXY protocol"),
-        ("msg_trace trace_dest trace_headers", "message tracing"),
+        ("trace_headers", "the choice of what is logged of the protocol"),
         ("syslog remote_syslog", "syslog"),
         ("prof_port prof_block_rate", "Go profiling"),
         ("write_timeout", "the choice of what a write timeout does"),

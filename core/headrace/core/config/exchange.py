@@ -16,6 +16,7 @@ from headrace.core.exports import (
     Latency,
     Mapping,
     MappingDestination,
+    MessageTrace,
     ResponseType,
     ServiceExport,
     ServiceImport,
@@ -198,15 +199,31 @@ def checked_mappings(blocks: Mappings) -> Mappings:
     return blocks
 
 
+def _trace_sampling(value: object) -> object:
+    return _percent(value, 1, f"Trace destination sampling value {value!r} is invalid, needs to be [1..100]")
+
+
+def _trace_destination(value: str) -> str:
+    if not is_valid_literal(value.encode()):
+        raise ValueError(f'Trace destination "{value}" is not valid')
+    return value
+
+
+class MessageTraceBlock(Block):
+    dest: Annotated[str, AfterValidator(_trace_destination)]
+    sampling: Annotated[int, BeforeValidator(_trace_sampling)] = SAMPLING_ALL
+
+
 class ExchangeBlock(Block):
     """What stands in an account beside its users and limits."""
 
+    msg_trace: Annotated[MessageTraceBlock | None, _subject_of("dest")] = None
     exports: list[Export] = []
     imports: list[Import] = []
     mappings: Annotated[Mappings, AfterValidator(checked_mappings)] = {}
 
 
-ALIASES: Final = {"maps": "mappings"}
+ALIASES: Final = {"maps": "mappings", "trace_dest": "msg_trace"}
 
 
 def exchange_of(block: ExchangeBlock) -> dict[str, Any]:
@@ -225,6 +242,9 @@ def exchange_of(block: ExchangeBlock) -> dict[str, Any]:
             if one.service
         ),
         "mappings": mappings_of(block.mappings),
+        "trace": None
+        if block.msg_trace is None
+        else MessageTrace(block.msg_trace.dest, block.msg_trace.sampling),
     }
 
 

@@ -34,6 +34,7 @@ from headrace.core.engine.compiled_line cimport (
     Line,
     Reading,
     append,
+    has_trace_mark,
     is_reserved_reply,
     read_line,
     write_number,
@@ -64,6 +65,7 @@ cdef class FastPath:
     cdef Output output
     cdef Routes routes
     cdef list touched           # gatherers with a batch
+    cdef bint traces_parents    # the connection's that is being read
 
     def __cinit__(self, reader, delivery, subscriptions, chance, skips_slow):
         self.reader = reader
@@ -134,6 +136,7 @@ cdef class FastPath:
             if scope is None:
                 scope = self.subscriptions.bind(connection)
             cache = self.routes.cache(scope, scope.table)
+            self.traces_parents = scope.traces_parents
         if wire.rest_size > 0:
             position = self._complete_rest(wire, position, end)
             if wire.rest == NULL or (position == end and self._lacks(wire)):
@@ -316,8 +319,13 @@ cdef class FastPath:
                     step = line.line_size + line.total_size + 2
                 former = position
                 position += step
-                if memcmp(position - 2, b"\r\n", 2) != 0 or not self._put(
-                    wire, publisher_id, route, &line, line.body, position - line.body
+                if (
+                    memcmp(position - 2, b"\r\n", 2) != 0
+                    or (
+                        line.header_size > 0
+                        and has_trace_mark(former + line.line_size, line.header_size, self.traces_parents)
+                    )
+                    or not self._put(wire, publisher_id, route, &line, line.body, position - line.body)
                 ):
                     position = former
                     stop[0] = AT_ODD

@@ -1,7 +1,7 @@
 # Lines as bytes: reading a publish where it lies, and what is written of outgoing ones. C alone, nothing is kept.
 
 from libc.stdint cimport uint64_t
-from libc.string cimport memcpy
+from libc.string cimport memchr, memcmp, memcpy
 
 
 cdef enum Reading:
@@ -96,6 +96,29 @@ cdef inline Reading read_line(const char *start, const char *end, Line *line) no
 cdef inline bint is_reserved_reply(const char *reply, size_t size) noexcept nogil:
     """Tell whether a reply may be one that clients must not use (plain_scope.RESERVED_REPLIES)."""
     return reply[0] == c'$' or (size > 1 and reply[0] == c'_' and (reply[1] == c'R' or reply[1] == c'G'))
+
+
+cdef inline bint has_trace_mark(const char *headers, size_t size, bint parents) noexcept nogil:
+    """Tell whether headers may name a place for a trace, or, where asked for, the parent of one (plain_traced.has_mark)."""
+    cdef const char *end = headers + size
+    cdef const char *line = headers
+    cdef const char *parent = b"traceparent"
+    cdef size_t index
+    while True:
+        line = <const char *>memchr(line, c'\n', end - line)
+        if line == NULL:
+            return False
+        line += 1
+        if end - line < 12:
+            return False
+        if end - line >= 16 and memcmp(line, b"Nats-Trace-Dest:", 16) == 0:
+            return True
+        if parents and line[11] == c':':
+            index = 0
+            while index < 11 and (line[index] | 32) == parent[index]:
+                index += 1
+            if index == 11:
+                return True
 
 
 cdef inline uint64_t hash_name(const char *data, size_t size, uint64_t seed) noexcept nogil:

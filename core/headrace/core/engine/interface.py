@@ -37,7 +37,7 @@ from typing import ClassVar, Final, Protocol
 
 from headrace.core.base.chance import Chance
 from headrace.core.base.clock import Clock
-from headrace.core.base.message import Batch, Sink, View
+from headrace.core.base.message import Batch, Message, Sink, View
 from headrace.core.errors import ProtocolError
 from headrace.core.routing.follower import Follower
 from headrace.core.routing.mapping import Mapper
@@ -167,6 +167,21 @@ class Crossed(Event):
     """A message went to the service of another account. Barrier, so that its effects come before what follows it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Traced(Event):
+    """A message came whose headers name a place for a trace of it, or its parent. Barrier.
+
+    It was neither delivered nor looked at by any rule; `mapped` is where the account's mappings lead. The session has
+    it delivered by `Engine.trace`, or as if it were not marked, by `Engine.publish_from`.
+    """
+
+    subject: bytes
+    mapped: bytes
+    reply: bytes
+    headers: bytes
+    payload: bytes
+
+
 class Verdict(Enum):
     """The answer of a rule about one subject."""
 
@@ -271,6 +286,31 @@ class Forwarded:
 
     took: bool
     events: Sequence[Event]
+
+
+@dataclass(frozen=True, slots=True)
+class Fate:
+    """What became of a traced message at one subscription; `error` empty: it was, or would have been, delivered.
+
+    `imported_as`: the subject under which another account imports it. `is_visible`: the exporter may see who took it.
+    """
+
+    connection_id: int
+    account: str
+    subject: bytes
+    queue: bytes
+    error: str
+    imported_as: bytes = b""
+    is_visible: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Where a traced message went. `sinks` were not called yet; those of services do not count for `took`."""
+
+    took: bool
+    fates: Sequence[Fate]
+    sinks: Sequence[tuple[Sink, Message]]
 
 
 class Registration(Protocol):
@@ -403,6 +443,23 @@ class Engine(Protocol):
         payload: bytes,
     ) -> Forwarded:
         """Route a message that came through a service import, on behalf of whoever sent it (0: the server)."""
+        ...
+
+    def trace(
+        self, account: str, message: Message, *, is_delivered: bool, is_forwarded: bool = False
+    ) -> Spread:
+        """Route a message of `message.connection_id` and note what becomes of it, permission aside.
+
+        Not `is_delivered`: only look. `is_forwarded`: it came through a service import; see `forward`.
+        """
+        ...
+
+    def trace_parents(self, account: str, *, wanted: bool) -> None:
+        """Report `Traced` for this account's messages with a `traceparent` too, or no longer."""
+        ...
+
+    def may_publish(self, connection: Connection, subject: bytes) -> bool:
+        """Tell whether a client is permitted a subject, time and count aside."""
         ...
 
     def tell_no_responders(self, connection_id: int, reply: bytes, subject: bytes) -> None:

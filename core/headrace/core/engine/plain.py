@@ -11,7 +11,7 @@ passes through.
 
 from collections.abc import Callable, Sequence
 
-from headrace.core.base.message import Batch, Sink, View
+from headrace.core.base.message import Batch, Message, Sink, View
 from headrace.core.engine.interface import (
     Connection,
     Delivered,
@@ -20,6 +20,7 @@ from headrace.core.engine.interface import (
     Forwarded,
     Outcome,
     Registration,
+    Spread,
     SubscriptionInfo,
     Transport,
 )
@@ -27,6 +28,7 @@ from headrace.core.engine.plain_connection import PlainConnection, Publish
 from headrace.core.engine.plain_delivery import Delivery, body_of
 from headrace.core.engine.plain_reader import Reader
 from headrace.core.engine.plain_subscriptions import Subscriptions, describe
+from headrace.core.engine.plain_traced import TracedSpread
 from headrace.core.routing.entries import SinkBox, SinkEntry
 from headrace.core.routing.follower import Follower
 from headrace.core.routing.mapping import Mapper
@@ -69,6 +71,7 @@ class PlainEngine:
 
     def __init__(self, setup: EngineSetup) -> None:
         self._clock = setup.clock
+        self._chance = setup.chance
         self._delivery = Delivery(setup)
         self._subscriptions = Subscriptions(setup, self._delivery)
         self._reader = Reader(self._delivery, self._subscriptions)
@@ -217,6 +220,28 @@ class PlainEngine:
         body = body_of(reply, headers, payload)
         took = self._delivery.spread(publisher, route, reply, len(headers), size, body)
         return Forwarded(took, self._settled())
+
+    def trace(
+        self, account: str, message: Message, *, is_delivered: bool, is_forwarded: bool = False
+    ) -> Spread:
+        table = self._subscriptions.table(account)
+        route = table.own_route(message.subject) if is_forwarded else table.route(message.subject)
+        publisher = self._connections.get(message.connection_id)
+        spread = TracedSpread(
+            self._delivery, self._chance, table, publisher, message, is_delivered=is_delivered
+        )
+        took = spread.run(route)
+        if self._delivery.expired:
+            self._subscriptions.expire()
+        return Spread(took, spread.fates, spread.sinks)
+
+    def trace_parents(self, account: str, *, wanted: bool) -> None:
+        self._subscriptions.trace_parents(account, wanted=wanted)
+
+    def may_publish(self, connection: Connection, subject: bytes) -> bool:
+        assert isinstance(connection, PlainConnection)
+        scope = connection.scope or self._subscriptions.bind(connection)
+        return scope.may_publish(subject)
 
     def tell_no_responders(self, connection_id: int, reply: bytes, subject: bytes) -> None:
         connection = self._connections.get(connection_id)

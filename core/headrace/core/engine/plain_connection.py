@@ -32,6 +32,7 @@ class Publish(NamedTuple):
     header_size: int
     total_size: int
     tail: bytes
+    original: bytes = b""  # the subject as the client wrote it, where it was mapped
 
 
 class PlainConnection:

@@ -37,6 +37,7 @@ from headrace.core.engine.plain_parser import (
 )
 from headrace.core.engine.plain_scope import RESERVED_REPLIES, Plan, PublishScope
 from headrace.core.engine.plain_subscriptions import Subscriptions
+from headrace.core.engine.plain_traced import has_mark, traced_event
 from headrace.core.errors import (
     ControlLineExceeded,
     HeadersNotNegotiated,
@@ -47,6 +48,7 @@ from headrace.core.errors import (
     ReplyViolation,
     UnknownOperation,
 )
+from headrace.core.routing.mapping import Mapper
 from headrace.core.subject import is_valid_literal
 
 _CRLF = b"\r\n"
@@ -126,6 +128,9 @@ class Reader:
         max_payload = connection.max_payload if connection.max_payload >= 0 else 1 << 62
         delivery = self._delivery
         startswith = data.startswith
+        is_marked: bool | None = (
+            None  # whether somewhere in the data a trace is asked for; None: nobody has looked
+        )
         while True:
             if publish is None:
                 if position >= end:
@@ -133,6 +138,11 @@ class Reader:
                 newline = data.find(b"\n", position) + 1
                 line = data[position:newline]
                 plan = plans.get(line)
+                if plan is not None and plan.header_size:
+                    if is_marked is None:
+                        is_marked = has_mark(data, position, end, parents=scope.traces_parents)
+                    if is_marked:
+                        plan = None
                 if plan is not None and plan.route.is_live and plan.total_size <= max_payload:
                     stop = newline + plan.total_size
                     if data[stop : stop + 2] == _CRLF:
@@ -220,12 +230,12 @@ class Reader:
                             return
                         continue
                     if mapper is not None:
-                        publish = publish._replace(subject=mapper.mapped(publish.subject))
+                        publish = _mapped(publish, mapper)
                 else:
                     self._begin_publish(connection, publish, len(line), events)
                     position = newline
                     if mapper is not None:
-                        publish = publish._replace(subject=mapper.mapped(publish.subject))
+                        publish = _mapped(publish, mapper)
                     elif not publish.reply:
                         self._plan(connection, scope, publish, line)
                     elif not publish.header_size and scope.may_publish(publish.subject):
@@ -250,6 +260,13 @@ class Reader:
             connection.publish = None
             connection.in_messages += 1
             connection.in_bytes += publish.total_size
+            tail_size = len(publish.tail)
+            if publish.header_size and has_mark(
+                body, tail_size, tail_size + publish.header_size, parents=scope.traces_parents
+            ):
+                self._report(traced_event(publish, body), events)
+                connection.position = position
+                return
             if not scope.may_publish(publish.subject):
                 self.report_gathered(events)
                 events.append(_refused_publish(publish, body))
@@ -398,6 +415,10 @@ class Reader:
     def _report(self, event: Event, events: list[Event]) -> None:
         self.report_gathered(events)
         events.append(event)
+
+
+def _mapped(publish: Publish, mapper: Mapper) -> Publish:
+    return publish._replace(subject=mapper.mapped(publish.subject), original=publish.subject)
 
 
 def _refused_publish(publish: Publish, body: bytes) -> PublishRefused:

@@ -45,6 +45,7 @@ class PublishScope:
     """Shared by all connections with the same account, permissions and willingness to send headers.
 
     `mapper`: the account's mappings; where it has some, nothing is planned, as a line may lead elsewhere each time.
+    `traces_parents`: messages with a `traceparent` are to be reported.
     """
 
     def __init__(
@@ -55,8 +56,10 @@ class PublishScope:
         *,
         is_system: bool,
         mapper: Mapper | None = None,
+        traces_parents: bool = False,
     ) -> None:
         self.mapper = mapper
+        self.traces_parents = traces_parents
         self.table = table
         self.permissions = permissions
         self._rules = rules

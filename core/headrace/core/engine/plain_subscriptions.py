@@ -34,6 +34,7 @@ class Subscriptions:
         self._tables: dict[str, RouteTable] = {}
         self._scopes: dict[tuple[str, object | None, bool, bool], PublishScope] = {}
         self._mappers: dict[str, Mapper] = {}
+        self._tracing: set[str] = set()  # accounts that have messages traced by their `traceparent`
         self._order = 0
         self.watchers = Watchers(self.has_interest)
         self.count = 0
@@ -56,6 +57,7 @@ class Subscriptions:
                 self._rules,
                 is_system=connection.account == self._system_account,
                 mapper=self._mappers.get(connection.account),
+                traces_parents=connection.account in self._tracing,
             )
         connection.scope = scope
         return scope
@@ -194,6 +196,16 @@ class Subscriptions:
                 scope.set_mapper(mapper)
         if account in self._tables:
             self._tables[account].forget_routes()
+
+    def trace_parents(self, account: str, *, wanted: bool) -> None:
+        """Have messages with a `traceparent` of this account's clients reported, or not."""
+        if wanted:
+            self._tracing.add(account)
+        else:
+            self._tracing.discard(account)
+        for key, scope in self._scopes.items():
+            if key[0] == account:
+                scope.traces_parents = wanted
 
     # questions
 

@@ -29,10 +29,13 @@ from headrace.core.imports.rules import ServiceRoute
 from headrace.core.options import ServerOptions
 from headrace.core.routing.mapping import Mapper
 from headrace.core.subject import has_wildcard
+from headrace.core.tracing.wish import disabled, redirected
 
 if TYPE_CHECKING:
     from headrace.core.session import Session
+    from headrace.core.tracing.trace import Trace
 
+_NAME_SIZE: Final = 8
 ACK_PREFIX: Final = b"$JS.ACK."
 FAST_BATCH_SUFFIX: Final = b".$FI"
 """A reply subject that JetStream must see as the client wrote it."""
@@ -122,6 +125,10 @@ class Services:
         else:
             self._mappers[account] = mapper
 
+    def trace(self, message: Message, account: str, trace: "Trace") -> bool:
+        """Route a traced message of a client; tell whether anybody took it."""
+        return self._spread(message, account, (), trace)
+
     # requests
 
     def on_request(self, sink: ServiceSink, message: Message) -> None:
@@ -133,7 +140,13 @@ class Services:
             self._host.engine.tell_no_responders(message.connection_id, message.reply, message.subject)
             self._host.request_turn()
 
-    def _send(self, sink: ServiceSink, message: Message, trail: tuple[ServiceRoute, ...]) -> bool:
+    def _send(
+        self,
+        sink: ServiceSink,
+        message: Message,
+        trail: tuple[ServiceRoute, ...],
+        trace: "Trace | None" = None,
+    ) -> bool:
         """Send a request on; tell whether anybody took it."""
         route = sink.route
         if route in trail or len(trail) >= DEPTH_MAX:
@@ -168,9 +181,24 @@ class Services:
             self._tell_latency(route.exporter, tracking, 400)
         block = self._with_info(message, session, route, trail, share=share)
         subject = self._mapped(route.exporter, sink.subject_there(message.subject))
-        took = self._forward(
-            message._replace(subject=subject, reply=reply, headers=block), route.exporter, (*trail, route)
-        )
+        request = message._replace(subject=subject, reply=reply, headers=block)
+        took = False
+        if trace is None:
+            took = self._forward(request, route.exporter, (*trail, route))
+        else:
+            trace.cross(route.exporter, message.subject, subject)
+            if export is not None and export.allow_trace:
+                # The exporter does not learn where the trace goes.
+                place = PREFIX + self.chance.base62(_NAME_SIZE) + b"." + self.chance.base62(_NAME_SIZE)
+                request = request._replace(headers=redirected(block, place))
+                took = self._spread(request, route.exporter, (*trail, route), trace)
+            elif not trace.is_only:
+                took = self._forward(
+                    request._replace(headers=disabled(block)), route.exporter, (*trail, route)
+                )
+            if trace.is_only and response is not None:  # nobody was asked
+                self.responses.remove(response)
+                return took
         if not took and response is not None:
             self.responses.remove(response)
             self._tell_failure(response, 503)
@@ -201,6 +229,29 @@ class Services:
                 others.append(event if hasattr(sink, "wants_request_info") else _without_info(event))
         if others:
             self._host.enqueue(others)
+        self._host.request_turn()
+        return took
+
+    def _spread(
+        self, message: Message, account: str, trail: tuple[ServiceRoute, ...], trace: "Trace"
+    ) -> bool:
+        """Route a traced message in an account, as `_forward` does, and note what becomes of it."""
+        spread = self._host.engine.trace(
+            account, message, is_delivered=not trace.is_only, is_forwarded=bool(trail)
+        )
+        took = spread.took
+        for fate in spread.fates:
+            trace.leave(fate)
+        for sink, each in spread.sinks:
+            if isinstance(sink, ServiceSink):
+                took = self._send(sink, each, trail, trace) or took
+            elif isinstance(sink, ResponseSink):
+                took = self.on_response(sink.account, each, len(trail)) or took
+            elif not trace.give(sink, each):
+                event = Gathered(sink, MessageBatch((each,)))
+                if trail and not hasattr(sink, "wants_request_info"):
+                    event = _without_info(event)
+                self._host.enqueue((event,))
         self._host.request_turn()
         return took
 

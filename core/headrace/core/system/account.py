@@ -11,6 +11,7 @@ from headrace.core.system.requests import SystemRequests
 def open_system_account(broker: Broker, process: Process, jetstream: JetStreamView | None) -> SystemRequests:
     """Let the system account hear of this server, and ask it."""
     info = ServerInfo(broker)
+    broker.tracer.describe_server = info
     events = Events(broker, info, process, jetstream)
     broker.observe(events)
     return SystemRequests(broker, info, events, process, jetstream)

@@ -18,14 +18,16 @@ judged waits, and all that comes behind it, within the same bounds and for `LOOK
 """
 
 import traceback
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from headrace.core.base.clock import NS_PER_S, Timer
-from headrace.core.base.message import Batch, Message, MessageBatch
+from headrace.core.base.message import Batch, Message, MessageBatch, StreamNote
 from headrace.jetstream import error_table
 from headrace.jetstream.errors import ApiError
 from headrace.jetstream.models.wire import encode_json
+from headrace.jetstream.streams import traced
 from headrace.jetstream.streams.intake import FAST_BATCH_REPLY, Answer, Intake, storage_refusal
 from headrace.jetstream.streams.republish import Republished
 from headrace.storage.interface import IndexRebuilding, LogFenced, StorageError
@@ -47,6 +49,7 @@ SEQUENCE_MAX: Final = 2**64 - 2**24
 """Where a stream ends: a purge ahead can come close to what 64 bits hold, and no batch has 2**24 messages."""
 
 INTERNAL_ERROR: Final = "internal error, the outcome is unknown"
+INDEX_BUSY: Final = "lookup index is busy"
 UNKNOWN_OUTCOME: Final = "write or sync failed, the outcome is unknown"
 TOO_MANY_REQUESTS: Final = b"NATS/1.0 429 Too Many Requests\r\n\r\n"
 
@@ -118,6 +121,28 @@ class Publishing:
         else:
             self._append_judged(batch)
 
+    @property
+    def stream_name(self) -> str:
+        return self._stream.name
+
+    def on_traced(self, message: Message, *, is_delivered: bool, tell: Callable[[StreamNote], None]) -> None:
+        """Take a message that is traced, or, where it is not to be delivered, only judge it."""
+        batch = MessageBatch((message,))
+        if self._log.fenced:
+            tell(StreamNote(b"", self._log.fenced))
+        elif self._parked or self._log.is_index_full or not self._log.is_index_ready:
+            tell(StreamNote(b"", INDEX_BUSY))  # it waits, and is stored later or refused
+        elif not is_delivered:
+            tell(traced.judged(self._stream, message))
+        else:
+            intake = Intake(self._stream)
+            answer = intake.take(message)
+            self._finish(intake, batch)
+            traced.tell_when_synced(self._stream, message, answer, tell)
+            return
+        if is_delivered:
+            self.on_messages(batch)
+
     def close(self) -> None:
         """Let the held connections go on; what is in flight is answered all the same."""
         self._refuse_parked("the stream was deleted")
@@ -152,7 +177,7 @@ class Publishing:
 
     def _on_parked_long(self) -> None:
         self._parked_timer = None
-        self._refuse_parked("lookup index is busy")
+        self._refuse_parked(INDEX_BUSY)
 
     def _refuse_parked(self, reason: str) -> None:
         for batch in self._unparked():
@@ -202,14 +227,14 @@ class Publishing:
 
     # the way with a look at each
 
-    def append_own(self, message: Message, *, ends: int = 0) -> ApiError | None:
+    def append_own(self, message: Message) -> ApiError | None:
         """Store what the stream itself says, under the same rules; give why not where it is refused.
 
         Raises IndexRebuilding, and has then changed nothing.
         """
         if not self._log.is_index_ready:
             raise IndexRebuilding(self._log.when_index_ready)
-        intake = Intake(self._stream, is_own=True, ends=ends)
+        intake = Intake(self._stream, is_own=True)
         answer = intake.take(message)
         self._finish(intake, MessageBatch((message,)))
         return answer.refusal
