@@ -204,7 +204,13 @@ class StreamCheck:
 
     def _note_bytes(self, examined: Examined, segment: Segment, damage: Damage) -> None:
         header, name = damage.header, segment.name
-        if header is not None and examined.contents.segments.find(header.sequence) is not None:
+        # A mark names a sequence that is another record's.
+        is_mark = header is not None and header.type in MARKS
+        if (
+            header is not None
+            and not is_mark
+            and examined.contents.segments.find(header.sequence) is not None
+        ):
             sequence = header.sequence
             self._note("record-damaged", name, damage.offset, damage.what, sequence, sequence)
             return

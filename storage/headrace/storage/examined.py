@@ -17,6 +17,7 @@ from headrace.storage.contents import Contents
 from headrace.storage.files import Files
 from headrace.storage.framing import FILE_HEADER_SIZE
 from headrace.storage.index_interface import LogIndex
+from headrace.storage.record import MARKS
 from headrace.storage.segments import Segments
 from headrace.storage.sidecar import OffsetsCache
 from headrace.storage.state import DamagedPlace, Lost
@@ -68,7 +69,8 @@ class Examined:
         end = self.loaded.generation.used
         places = [each for each in self.loaded.damage if each.offset + each.size < end]
         for segment, damage, before in self.survey.damage:
-            sequence = damage.header.sequence if damage.header is not None else 0
+            header = damage.header
+            sequence = 0 if header is None or header.type in MARKS else header.sequence
             certain = (sequence or before + 1) <= self.survey.durable_to
             if certain or damage.offset + damage.size < segment.used:
                 what = damage.what

@@ -31,6 +31,7 @@ from headrace.storage.framing import (
 )
 from headrace.storage.index_interface import IndexStore, Position
 from headrace.storage.journal_replay import JournalEntry
+from headrace.storage.record import MARKS
 from headrace.storage.room import Room
 from headrace.storage.segment import COMPANIONS, Segment, parse_segment_name
 from headrace.storage.segment_lookups import LookupCache
@@ -194,7 +195,8 @@ def _operations_of(
         operations.append(["drop", name])
     for segment, damage, before in survey.damage:
         header = damage.header
-        sequence = 0 if header is None else header.sequence
+        # A mark names a sequence that is another record's.
+        sequence = 0 if header is None or header.type in MARKS else header.sequence
         certain = (sequence or before + 1) <= survey.durable_to
         places.append(
             DamagedPlace(segment.name, damage.offset, damage.size, damage.what, sequence, sequence, certain)
