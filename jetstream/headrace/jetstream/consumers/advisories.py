@@ -33,13 +33,11 @@ class ConsumerAdvisories:
 
     def pinned(self, group: str, pin_id: str) -> None:
         """A client got all messages for itself."""
-        self._advise(b"PINNED", "consumer_group_pinned", account=self._account, group=group, pinned_id=pin_id)
+        self._advise_of_group(b"PINNED", "consumer_group_pinned", group=group, pinned_id=pin_id)
 
     def unpinned(self, group: str, reason: str) -> None:
         """The pinned client is so no longer."""
-        self._advise(
-            b"UNPINNED", "consumer_group_unpinned", account=self._account, group=group, reason=reason
-        )
+        self._advise_of_group(b"UNPINNED", "consumer_group_unpinned", group=group, reason=reason)
 
     def exhausted(self, sequence: int, deliveries: int) -> None:
         self._advise(b"MAX_DELIVERIES", "max_deliver", stream_seq=sequence, deliveries=deliveries)
@@ -73,4 +71,8 @@ class ConsumerAdvisories:
 
     def _advise(self, event: bytes, kind: str, **fields: int | str | bool) -> None:
         body: dict[str, Any] = {"type": _TYPE + kind, **self._names, **fields}
+        self._context.advise(self._account, b"$JS.EVENT.ADVISORY.CONSUMER." + event + self._tail, body)
+
+    def _advise_of_group(self, event: bytes, kind: str, **fields: str) -> None:
+        body: dict[str, Any] = {"type": _TYPE + kind, "account": self._account, **self._names, **fields}
         self._context.advise(self._account, b"$JS.EVENT.ADVISORY.CONSUMER." + event + self._tail, body)
