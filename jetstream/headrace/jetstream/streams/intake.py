@@ -33,6 +33,7 @@ from headrace.jetstream.streams.counters import (
 )
 from headrace.jetstream.streams.publish_headers import NO_WISHES, Wishes, parse_wishes, without_status
 from headrace.jetstream.streams.republish import Republished
+from headrace.jetstream.streams.schedules import NOTHING_PLANNED, Planned, planned
 from headrace.storage.accounting import file_size, memory_size
 from headrace.storage.interface import NO_EFFECT, DiskFull, Effect, Entry, StorageError
 
@@ -78,7 +79,9 @@ def storage_refusal(error: StorageError) -> ApiError:
 class Intake:
     """Takes the messages of one batch in turn; `answers` are in their order."""
 
-    def __init__(self, stream: "Stream", *, is_own: bool = False, only_judges: bool = False) -> None:
+    def __init__(
+        self, stream: "Stream", *, is_own: bool = False, ends: int = 0, only_judges: bool = False
+    ) -> None:
         """`only_judges`: messages are looked at, and not stored."""
         self._only_judges = only_judges
         self.answers: list[Answer] = []
@@ -86,6 +89,8 @@ class Intake:
         self.stored = 0
         self._stream = stream
         self._transform = None if is_own else stream.transform
+        self._is_own = is_own
+        self._ends_schedule = ends
         self._config = stream.config
         self._interest = stream.interest
         self._log = stream.log
@@ -151,13 +156,15 @@ class Intake:
             raise _store_failed("message too large")
         if config.sealed:
             raise ApiError(error_table.STREAM_SEALED)
-        rollup = b""
+        rollup, plan = b"", NOTHING_PLANNED
         if wishes is not NO_WISHES:
             check_increment(wishes, payload, is_counting=config.allow_msg_counter)
-            self._check_expectations(subject, wishes)
+            plan = self._check_expectations(subject, wishes)
             self._check_duplicate(wishes)
             self._check_last_message_id(wishes)
             rollup = self._checked_rollup(wishes)
+            if plan.due_ns is not None and not rollup:
+                rollup, block = b"sub", headers.with_field(block, b"Nats-Rollup", b"sub")
         more, counter = b"", None
         if config.allow_msg_counter:
             block, counter = self._counted(subject, block, wishes)
@@ -171,12 +178,14 @@ class Intake:
                 raise ApiError(error_table.MESSAGE_TTL_INVALID)
             ttl, block = self._lengthened(ttl, block)
         if self._only_judges:
-            return 0
+            return 0, more
         if self._interest.is_on and not self._interest.is_wanted(subject):
             return self._pass_over(wishes.message_id), more
         sequence = self._store(subject, without_status(block), payload, wishes.message_id, rollup)
         if ttl is not None and ttl != FOREVER:
             self._ends.append((sequence, subject, self._now_ns + ttl * NS_PER_S))
+        if plan.due_ns is not None:
+            self._stream.schedules.add(sequence, plan.due_ns)
         if counter is not None:
             self._counters[subject] = counter
         return sequence, more
@@ -208,7 +217,7 @@ class Intake:
         if wishes.batch_id is not None:
             raise ApiError(error_table.ATOMIC_PUBLISH_DISABLED)
 
-    def _check_expectations(self, subject: bytes, wishes: Wishes) -> None:
+    def _check_expectations(self, subject: bytes, wishes: Wishes) -> Planned:
         if wishes.expected_stream is not None and wishes.expected_stream != self._config.name.encode():
             raise ApiError(error_table.STREAM_NOT_MATCH)
         if wishes.ttl is not None and not self._config.allow_msg_ttl and parse_ttl(wishes.ttl) is not None:
@@ -223,12 +232,21 @@ class Intake:
         wanted = wishes.expected_last_sequence
         if wanted is not None and not _is_number(wanted, self._next_sequence - 1):
             raise ApiError(error_table.STREAM_WRONG_LAST_SEQUENCE, seq=self._next_sequence - 1)
-        if wishes.schedule is not None:
-            raise ApiError(error_table.MESSAGE_SCHEDULES_DISABLED)
-        if wishes.scheduler is not None:
-            raise ApiError(error_table.MESSAGE_SCHEDULES_SCHEDULER_INVALID)
+        plan = NOTHING_PLANNED
+        if not self._is_own:
+            plan = planned(self._config, subject, wishes, self._now_ns)
+            self._ends_schedule = self._schedule_at(plan.ends) if plan.ends else 0
         if wishes.source is not None:
             raise ApiError(error_table.MESSAGE_SOURCE_HDR_NOT_ALLOWED)
+        return plan
+
+    def _schedule_at(self, subject: bytes) -> int:
+        """Give the sequence of a schedule that is to end, 0 where there is none. Raises ApiError where it is none."""
+        sequence = self._last_sequence_of(subject)
+        view = self._log.get(sequence) if sequence else None
+        if view is not None and not headers.get(view.headers, b"Nats-Schedule"):
+            raise ApiError(error_table.MESSAGE_SCHEDULES_SCHEDULER_INVALID)
+        return sequence
 
     def _last_sequence_of(self, subject: bytes) -> int:
         """Give the last sequence on a subject or pattern, 0 where there is none."""
@@ -294,6 +312,7 @@ class Intake:
             self._check_discard_new(size, freed_size)
         if rollup == b"all":
             effect = Effect(all_before=True)
+        ends, self._ends_schedule = self._ends_schedule, 0
         if not rollup:  # what is rolled up goes after the limits were looked at
             for evicted in effect.evicted:
                 self._evicted[evicted] = subject
@@ -314,6 +333,9 @@ class Intake:
         if rollup:
             self._flush()
             self._stream.tell_purged()
+        if ends:
+            self._flush()
+            self._end_schedule(ends)
         return sequence
 
     def _pass_over(self, message_id: bytes) -> int:
@@ -340,6 +362,13 @@ class Intake:
         prepared = republisher.prepared(entry, sequence, previous)
         if prepared is not None:
             self.republished.append(prepared)
+
+    def _end_schedule(self, sequence: int) -> None:
+        view = self._log.get(sequence)
+        if view is not None:
+            self._log.remove([(sequence, sequence)])
+            self._stream.tell_removed(sequence, sequence, view.subject)
+            self._refresh()
 
     def _subject_effect(self, subject: bytes, rollup: bytes) -> tuple[Effect, int, int]:
         """Say which older messages of the subject go; give the effect, the subject's last sequence, the bytes freed."""

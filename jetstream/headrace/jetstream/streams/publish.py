@@ -227,14 +227,14 @@ class Publishing:
 
     # the way with a look at each
 
-    def append_own(self, message: Message) -> ApiError | None:
+    def append_own(self, message: Message, *, ends: int = 0) -> ApiError | None:
         """Store what the stream itself says, under the same rules; give why not where it is refused.
 
         Raises IndexRebuilding, and has then changed nothing.
         """
         if not self._log.is_index_ready:
             raise IndexRebuilding(self._log.when_index_ready)
-        intake = Intake(self._stream, is_own=True)
+        intake = Intake(self._stream, is_own=True, ends=ends)
         answer = intake.take(message)
         self._finish(intake, MessageBatch((message,)))
         return answer.refusal
