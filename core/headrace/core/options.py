@@ -210,7 +210,7 @@ class OperatorOptions:
 
 @dataclass(frozen=True, slots=True)
 class CalloutOptions:
-    """Another service decides about logins: users of `account` listen there, and their answers are signed by `issuer`."""
+    """Another service decides about logins: users of `account` listen there; `issuer` signs their answers."""
 
     issuer: str
     auth_users: tuple[str, ...]
