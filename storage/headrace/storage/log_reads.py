@@ -283,7 +283,8 @@ class LogReads:
             return None
         start = max(start, self._segments.first)
         found: list[tuple[Segment, int, Verdict]] = []
-        for segment in self._segments.all:
+        # The one that is written to comes first: where too much of it was not read yet, the rest need not be asked.
+        for segment in reversed(self._segments.all):
             if not segment.live_count or segment.last < start:
                 continue
             if self._lookups.is_sealed(segment):
@@ -294,6 +295,7 @@ class LogReads:
             if verdict is None:
                 return None
             found.append((segment, self._segments.place_from(segment, start), verdict))
+        found.reverse()
         return found
 
     def _last_meant(self, verdicts: list[tuple[Segment, int, Verdict]], at_most: int) -> int:
