@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from headrace.tools.launch import headrace_program
-from headrace.tools.selftest import growth, store_campaigns
+from headrace.tools.selftest import clients, growth, store_campaigns
 from headrace.tools.selftest import readers as reader_campaign
 from headrace.tools.selftest.images import NoImages, run_images
 from headrace.tools.selftest.tell import tell
@@ -76,3 +76,26 @@ def images(
     rows = [growth.Row(*row) for row in result.rows()]
     rows += [growth.Row(found.violation.value, found.text, passed=False) for found in result.findings[:20]]
     tell("images", rows, as_json=as_json)
+
+
+@app.command("connections")
+def connections(
+    count: Annotated[int, typer.Option(min=2, max=100_000, help="How many.")] = 5_000,
+    subscriptions: Annotated[int, typer.Option(min=1, max=1_000, help="Of each.")] = 20,
+    rounds: Annotated[int, typer.Option(min=1, max=10_000, help="How often all talk.")] = 10,
+    engine: EngineOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Thousands of clients that all talk: none dropped, none starved."""
+    rows = clients.connections(headrace_program(engine), count, subscriptions, rounds)
+    tell("connections", rows, as_json=as_json)
+
+
+@app.command("churn")
+def churn(
+    seconds: Annotated[float, typer.Option(min=1, max=86_400, help="How long.")] = 600,
+    engine: EngineOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Clients come and go: memory and open files stay flat."""
+    tell("churn", clients.churn(headrace_program(engine), seconds), as_json=as_json)
