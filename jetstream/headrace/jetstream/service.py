@@ -23,6 +23,7 @@ from headrace.jetstream.accounts import AccountState, ServerState
 from headrace.jetstream.api.consumer_endpoints import ConsumerEndpoints
 from headrace.jetstream.api.dispatcher import AccountApi, Router
 from headrace.jetstream.api.domain import DomainBuckets
+from headrace.jetstream.api.snapshot_endpoints import SnapshotEndpoints
 from headrace.jetstream.api.stream_endpoints import StreamEndpoints
 from headrace.jetstream.consumers.registry import Consumers
 from headrace.jetstream.context import Context, EventLog, Pumpable
@@ -30,6 +31,7 @@ from headrace.jetstream.levels import unsupported_reason
 from headrace.jetstream.models.stream_config import StreamConfig
 from headrace.jetstream.models.times import encode_time
 from headrace.jetstream.models.wire import InvalidJson, decode, encode_json
+from headrace.jetstream.snapshots.restoring import UNFINISHED
 from headrace.jetstream.streams.attached import CloseReason
 from headrace.jetstream.streams.stream import Stream
 from headrace.storage.interface import Store, StreamLog
@@ -97,10 +99,11 @@ class JetStream:
 
     def start(self) -> None:
         """Take over what the store holds, and begin to serve."""
-        for log in self.context.store.logs():
+        for log in list(self.context.store.logs()):
             self._recover(log)
         streams, consumers = StreamEndpoints(self.context), ConsumerEndpoints(self.consumers)
-        self._router = Router((*streams.endpoints(), *consumers.endpoints()))
+        snapshots = SnapshotEndpoints(self.context, self.consumers)
+        self._router = Router((*streams.endpoints(), *consumers.endpoints(), *snapshots.endpoints()))
         for name in self._account_names:
             self._open_api(name)
         for name in self.server.accounts:
@@ -119,7 +122,7 @@ class JetStream:
             return
         if limits is not None:
             self.server.accounts[name] = state = AccountState(name, limits, self.server)
-            for log in self.context.store.logs():
+            for log in list(self.context.store.logs()):
                 if log.config.get("account") == name:
                     self._recover(log)
             DomainBuckets(self.context, name).open()
@@ -144,6 +147,9 @@ class JetStream:
     # recovery
 
     def _recover(self, log: StreamLog) -> None:
+        if log.config.get(UNFINISHED):
+            self.context.store.delete(log)
+            return
         name = str(log.config.get("account", ""))
         account = self.server.accounts.get(name)
         raw: object = log.config.get("config")

@@ -142,13 +142,6 @@ class StreamEndpoints:
     def needs_cluster(self, _: ApiRequest) -> dict[str, Any]:
         raise ApiError(error_table.CLUSTER_REQUIRED)
 
-    def snapshot(self, request: ApiRequest) -> dict[str, Any]:
-        request.account.stream(request.tokens[2])
-        raise ApiError(error_table.STREAM_SNAPSHOT, err="not supported by this server version")
-
-    def restore(self, _: ApiRequest) -> dict[str, Any]:
-        raise ApiError(error_table.STREAM_RESTORE, err="not supported by this server version")
-
     def endpoints(self) -> tuple[Endpoint, ...]:
         """Give the table."""
         free, empty, needed = Body.FREE, Body.EMPTY, Body.NEEDED
@@ -165,10 +158,6 @@ class StreamEndpoints:
             Endpoint("STREAM.PURGE.*", "stream_purge_response", self.purge, free, {"purged": 0}),
             Endpoint("STREAM.MSG.DELETE.*", "stream_msg_delete_response", self.delete_message, needed),
             Endpoint("STREAM.MSG.GET.*", "stream_msg_get_response", self.get_message, needed, is_quiet=True),
-            Endpoint("STREAM.SNAPSHOT.*", "stream_snapshot_response", self.snapshot, needed),
-            Endpoint(
-                "STREAM.RESTORE.*", "stream_restore_response", self.restore, needed, {"deliver_subject": ""}
-            ),
             Endpoint("STREAM.PEER.REMOVE.*", "stream_remove_peer_response", self.needs_cluster),
             Endpoint("STREAM.PEER.EVACUATE.*", "stream_remove_peer_response", self.needs_cluster),
             Endpoint("STREAM.CANCEL_MOVE.*", "stream_update_response", self.needs_cluster),

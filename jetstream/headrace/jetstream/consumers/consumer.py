@@ -39,7 +39,7 @@ from headrace.jetstream.models.consumer_config import ConsumerConfig
 from headrace.jetstream.models.times import encode_time
 from headrace.jetstream.streams.attached import CloseReason
 from headrace.jetstream.streams.stream import Stream
-from headrace.storage.interface import CorruptRecord, IndexRebuilding, StorageError, StreamLog
+from headrace.storage.interface import ConsumerRecord, CorruptRecord, IndexRebuilding, StorageError, StreamLog
 
 RUN_MAX: Final = 512
 """Messages read and offered at once."""
@@ -425,6 +425,10 @@ class Consumer:
     def save(self) -> None:
         """Store the consumer as it is. Raises StorageError."""
         self._stored.save(self.config)
+
+    def record(self) -> ConsumerRecord:
+        """Give what a store or a snapshot holds of it."""
+        return self._stored.record(self.config, self.now_ns())
 
     def store(self, *, sync: bool) -> bool:
         """Hand the changes of the state to storage; tell whether it took them."""

@@ -6,7 +6,7 @@ some connection. Each stream holds its own consumers by name.
 Source: the JetStream API reference, section 2.11; the consumer reference, sections 1.3 and 13.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from headrace.jetstream import error_table, levels
@@ -90,7 +90,11 @@ class Consumers:
 
     def recover(self, stream: Stream) -> None:
         """Attach the consumers that the stream's log has kept."""
-        for record in stream.log.consumers().values():
+        self.attach(stream, stream.log.consumers().values())
+
+    def attach(self, stream: Stream, records: Iterable[ConsumerRecord]) -> None:
+        """Attach consumers that are stored already."""
+        for record in records:
             if record.name == RECORD_NAME:
                 continue  # of the stream itself
             try:

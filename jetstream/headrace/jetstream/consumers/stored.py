@@ -12,7 +12,7 @@ from headrace.core.base.clock import NS_PER_MS
 from headrace.jetstream.consumers.state import ConsumerState
 from headrace.jetstream.context import Context
 from headrace.jetstream.models.consumer_config import ConsumerConfig
-from headrace.storage.interface import RegisterChange, StorageError, StreamLog
+from headrace.storage.interface import ConsumerRecord, RegisterChange, StorageError, StreamLog
 
 STORE_INTERVAL_NS: Final = 80 * NS_PER_MS
 """How long a change of the state may wait for others before it goes out."""
@@ -58,6 +58,14 @@ class StoredState:
         self._log.save_consumer(self._name, config.model_dump(), self._created_ns, register)
         self._was_refused = False
         self.due_ns = 0
+
+    def record(self, config: ConsumerConfig, now_ns: int) -> ConsumerRecord:
+        """Give what is stored of the consumer, up to now."""
+        self.store(config, now_ns, sync=False)
+        register = self._state.register()
+        if self.listed_to:
+            register.numbers[LISTED_TO] = self.listed_to
+        return ConsumerRecord(self._name, config.model_dump(), self._created_ns, register)
 
     def save_config(self, config: ConsumerConfig) -> None:
         """Store another configuration. Raises StorageError."""

@@ -47,8 +47,7 @@ def create_stream(
         return existing
     if config.name in account.offline:
         raise ApiError(error_table.STREAM_OFFLINE_REASON, err=account.offline[config.name])
-    _check_account(account, config, old=None)
-    _check_overlaps(account, config)
+    check_admission(account, config)
     try:
         log = context.store.create(
             stored_config(account.name, config),
@@ -66,6 +65,12 @@ def create_stream(
     stream.open()
     _announce(context, account, config.name, b"CREATED", "create")
     return stream
+
+
+def check_admission(account: AccountState, config: StreamConfig) -> None:
+    """Refuse a new stream for which limits or other streams' subjects leave no room. Raises ApiError."""
+    _check_account(account, config, old=None)
+    _check_overlaps(account, config)
 
 
 def update_stream(stream: Stream, config: StreamConfig) -> None:
