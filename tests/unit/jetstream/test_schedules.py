@@ -7,6 +7,7 @@ from headrace.core.base.clock import NS_PER_S
 from headrace.jetstream.errors import ApiError
 from headrace.jetstream.models.times import encode_time
 from headrace.jetstream.streams.cron import due_after
+from headrace.storage.interface import Entry
 from unit.jetstream.world import World
 
 START = 1_700_000_000 * NS_PER_S  # a Tuesday, 22:13:20
@@ -169,5 +170,20 @@ def test_what_is_made_is_taken_from_the_source_where_there_is_one(scheduling: Wo
     ],
 )
 def test_a_schedule_that_cannot_be_is_refused(scheduling: World, fields: dict[str, str], code: int) -> None:
-    assert scheduling.publish_error("s.plan", **fields)[0] == code
+    assert scheduling.publish_error("s.plan", b"", **fields)[0] == code
     assert scheduling.messages() == []
+
+
+def test_a_message_that_a_crash_parted_from_its_schedules_removal_is_not_made_again(
+    scheduling: World,
+) -> None:
+    scheduling.publish("s.plan", Nats_Schedule=at(scheduling, 10), Nats_Schedule_Target="s.out")
+    made = headers.encode(((b"Nats-Scheduler", b"s.plan"), (b"Nats-Schedule-Next", b"purge")))
+    log = scheduling.stream("S").log
+    log.append([Entry(b"s.out", made, b"", log.head.last_time_ns + 1)])
+    scheduling.jetstream.close()
+    scheduling.scheduler.advance(20 * NS_PER_S)
+    scheduling.start()
+    scheduling.bus.turn()
+    scheduling.scheduler.advance(NS_PER_S)
+    assert subjects(scheduling) == ["s.out"]
