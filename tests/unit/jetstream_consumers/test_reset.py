@@ -89,9 +89,10 @@ def test_the_ack_floor_is_allowed_with_every_policy(world: ConsumerWorld, policy
     assert [each.split(".")[4:7] for each in inbox.acks()] == [each.split(".")[4:7] for each in first]
 
 
-def test_a_reset_survives_a_restart(world: ConsumerWorld) -> None:
+@pytest.mark.parametrize("sequence", [2, 100])
+def test_a_reset_survives_a_restart(world: ConsumerWorld, sequence: int) -> None:
     half_done(world)
-    world.ask(RESET, {"seq": 2})
+    world.ask(RESET, {"seq": sequence})
     before = world.counters()
     world.restart()
     assert world.counters() == before

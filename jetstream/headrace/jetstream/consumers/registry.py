@@ -6,6 +6,7 @@ some connection. Each stream holds its own consumers by name.
 Source: the JetStream API reference, section 2.11; the consumer reference, sections 1.3 and 13.
 """
 
+import itertools
 from collections.abc import Iterable, Iterator
 from typing import Final
 
@@ -164,10 +165,14 @@ class Consumers:
         state.restore(record.register)
         match = make_filter(config)
         listed_to = record.register.numbers.get(LISTED_TO, 0)
-        if config.deliver_policy != "by_start_sequence" or state.delivered_consumer:  # that may lie ahead
+        may_lie_ahead = config.deliver_policy in {"all", "by_start_sequence"}  # by a reset, or from the start
+        if not may_lie_ahead or state.delivered_consumer:
             state.rolled_back(head.last_sequence)
         # Pending messages that went while their ack, or their removal, was being written.
-        state.keep_existing(lambda sequence: log.next_sequence(sequence) == sequence)
+        lowest = min(itertools.chain(state.pending, state.exhausted), default=head.first_sequence)
+        has_gaps = head.messages != head.last_sequence - head.first_sequence + 1
+        if has_gaps or lowest < head.first_sequence:
+            state.keep_existing(lambda sequence: log.next_sequence(sequence) == sequence)
         return Consumer(
             stream,
             record.name,
