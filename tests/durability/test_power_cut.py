@@ -60,6 +60,6 @@ def test_a_power_cut_during_recovery_loses_no_more(seed: int) -> None:
     program.come_back(log)
 
 
-@pytest.mark.parametrize("seed", range(50))
+@pytest.mark.parametrize("seed", [*range(50), 11947])
 def test_a_store_of_many_streams_keeps_every_promise_through_power_cuts(seed: int) -> None:
     power_cuts(seed)

@@ -267,8 +267,10 @@ class Segments:
             if segment.first >= start:
                 count += segment.live_count
                 continue
-            place = self.place_from(segment, start)
-            count += segment.records - place - segment.count_gone(place)
+            # One without a live message may have no bits that say so.
+            if segment.live_count:
+                place = self.place_from(segment, start)
+                count += segment.records - place - segment.count_gone(place)
             break
         return count
 
