@@ -183,13 +183,13 @@ def load_postings(files: Files, segment: Segment) -> Postings | None:
 
 
 def _load(files: Files, segment: Segment, kinds: Sequence[RecordType]) -> dict[int, bytes]:
-    """Read the bodies of records of these types from a segment's sidecar, as far as they check."""
+    """Read the bodies of records of these types from a segment's sidecar, as far as they can be read and check."""
     path = sidecar_path(segment.path)
+    found: dict[int, bytes] = {}
     try:
         handle = files.open(path)
-    except FileNotFoundError:
-        return {}
-    found: dict[int, bytes] = {}
+    except OSError:
+        return found
     try:
         header = parse_file_header(files.pread(handle, FILE_HEADER_SIZE, 0), path)
         if header.kind == FileKind.SIDECAR and header.subject == segment.salt:
@@ -198,7 +198,7 @@ def _load(files: Files, segment: Segment, kinds: Sequence[RecordType]) -> dict[i
                     found.setdefault(each.header.type, each.body)
                     if len(found) == len(kinds):
                         break
-    except HeaderUnreadable:
+    except (HeaderUnreadable, OSError):
         pass
     finally:
         files.close(handle)
