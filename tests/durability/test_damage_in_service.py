@@ -32,9 +32,9 @@ def files_below(files: FaultyFiles, path: str) -> list[str]:
 
 
 def damage(files: FaultyFiles, text: bytes) -> None:
-    """Flip a bit in the one place of the disk that holds `text`."""
+    """Flip a bit in the one place of the segments that holds `text`; a journal that was retired may hold it too."""
     hits = 0
-    for path in files_below(files, "/store"):
+    for path in files_below(files, "/store/streams"):
         handle = files.open(path, writable=True)
         content = files.pread(handle, files.size(handle), 0)
         if text in content:
