@@ -216,6 +216,12 @@ def _opened_store(
         raise StartError(f"storage directory cannot be used: {path}: {error.strerror}") from error
     for folder, reason in store.unreadable:
         log.error("Stream in %s stays closed: %s", folder, reason)
+    for entry in store.unreadable_entries:
+        log.error(
+            "Journal %s at %d: %d bytes cannot be read (%s); "
+            "they may hold what was acknowledged for stream %016x, %d to %d",
+            *(entry.journal, entry.place, entry.size, entry.what, entry.stream_id, entry.first, entry.last),
+        )
 
     def tell(damaged: "StreamLog", text: str) -> None:
         config: dict[str, Any] = damaged.config
