@@ -23,7 +23,7 @@ from headrace.tools.launch import Program, headrace_program, reference_program
 # nats-py calls aiohttp in a way that aiohttp is about to give up, and leaves sessions open where a login is refused.
 pytestmark = [
     pytest.mark.filterwarnings("ignore:parameter 'timeout'"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore:Unclosed c:ResourceWarning"),
 ]
 
 

@@ -3,7 +3,8 @@
 import pytest
 
 from headrace.tools.selftest.bits import run_bits, run_types
-from headrace.tools.selftest.cuts import run_cuts
+from headrace.tools.selftest.cases import Found
+from headrace.tools.selftest.cuts import cut_place, run_cuts
 from headrace.tools.selftest.golden import make_goldens
 from headrace.tools.selftest.pages import run_copies, run_pages
 
@@ -42,8 +43,14 @@ def test_drawn_bits_cost_at_most_the_record_that_they_hit() -> None:
 
 def test_what_lay_behind_a_cut_is_named() -> None:
     findings = run_cuts(seed=1, count=500, seconds=0, jobs=1).findings
-    # Known, docs/durability.md: a state log cut within its snapshot takes along what the journal holds of its changes.
-    assert [each for each in findings if not each.text.startswith("consumers: ")] == []
+    assert [each for each in findings if not is_known(each)] == []
+
+
+def is_known(found: Found) -> bool:
+    """Tell the gap of docs/durability.md: the first page of a state log takes along what the journal holds for it."""
+    golden, path, length = cut_place(found.number)
+    is_first_page = "/state-" in path and length < 4096
+    return golden.name == "power cut" and is_first_page and found.text.startswith("consumers: ")
 
 
 def test_a_damaged_page_costs_at_most_what_lay_in_it() -> None:

@@ -39,10 +39,15 @@ def cut_count() -> int:
 
 def cut(number: int) -> Counter[str]:
     """Make cut `number` of all, and judge."""
+    return _cut(*cut_place(number))
+
+
+def cut_place(number: int) -> tuple[Golden, str, int]:
+    """Give where cut `number` of all is made: store, file, length that is left."""
     index = number
     for golden, path, lengths in places():
         if index < len(lengths):
-            return _cut(golden, path, lengths[index])
+            return golden, path, lengths[index]
         index -= len(lengths)
     raise AssertionError(f"there are {cut_count()} cuts")
 
