@@ -76,6 +76,8 @@ def _parse_file(path: str, environment: Mapping[str, str], depth: int) -> Table:
         raise ConfigInvalid([f"open {path}: {(error.strerror or str(error)).lower()}"]) from error
     except UnicodeDecodeError as error:
         raise ConfigInvalid([f"{path}: not UTF-8 text (byte {error.start})"]) from error
+    except ValueError as error:  # a path with a NUL in it
+        raise ConfigInvalid([f"open {path!r}: invalid argument"]) from error
     return _Parser(text, path, environment, depth).parse()
 
 

@@ -1,5 +1,6 @@
 """`headrace selftest`: campaigns against this very Headrace, each bounded, each ending in a table."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -7,6 +8,9 @@ import typer
 from headrace.tools.launch import headrace_program
 from headrace.tools.selftest import clients, growth, store_campaigns
 from headrace.tools.selftest import readers as reader_campaign
+from headrace.tools.selftest.fuzz import NoAtheris
+from headrace.tools.selftest.fuzz import fuzz as fuzz_target
+from headrace.tools.selftest.fuzz_targets import SEEDS
 from headrace.tools.selftest.images import NoImages, run_images
 from headrace.tools.selftest.tell import tell
 from headrace.tools.settings import JsonOption
@@ -99,3 +103,28 @@ def churn(
 ) -> None:
     """Clients come and go: memory and open files stay flat."""
     tell("churn", clients.churn(headrace_program(engine), seconds), as_json=as_json)
+
+
+@app.command("fuzz")
+def fuzz(
+    target: Annotated[
+        str, typer.Argument(help="parser, config, websocket or jwt; empty: each of them.")
+    ] = "",
+    seconds: Annotated[int, typer.Option(min=1, max=86_400, help="How long, each.")] = 600,
+    findings: Annotated[Path, typer.Option(help="Where inputs that break something are left.")] = Path(
+        "fuzz-findings"
+    ),
+    as_json: JsonOption = False,
+) -> None:
+    """Feed what reads strangers' bytes with inputs made by coverage: no crash, no hang, no growth."""
+    names = tuple(SEEDS)
+    if target and target not in names:
+        raise typer.BadParameter(f"no such target: {target}; there are {', '.join(names)}")
+    try:
+        rows = [
+            row for name in ([target] if target else names) for row in fuzz_target(name, seconds, findings)
+        ]
+    except NoAtheris as error:
+        typer.echo(f"the package atheris makes the inputs, and is not installed: {error}", err=True)
+        raise typer.Exit(1) from error
+    tell("fuzz", rows, as_json=as_json)
