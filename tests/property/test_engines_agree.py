@@ -28,6 +28,8 @@ SUBJECTS = st.sampled_from(
         b"a.b",
         b"a.c",
         b"a.b.c",
+        b"a.b.c.d",
+        b"a.b.e.d",
         b"_INBOX.x.1",
         b"_INBOX.x.2",
         b"_INBOX.y",
@@ -38,7 +40,8 @@ SUBJECTS = st.sampled_from(
     ]
 )
 PATTERNS = st.one_of(
-    SUBJECTS, st.sampled_from([b"a.*", b"a.>", b">", b"*", b"_INBOX.x.*", b"*.b", b"deny.>"])
+    SUBJECTS,
+    st.sampled_from([b"a.*", b"a.>", b">", b"*", b"_INBOX.x.*", b"*.b", b"a.b.*.*", b"*.*.*.d", b"deny.>"]),
 )
 REPLIES = st.one_of(st.just(b""), SUBJECTS, st.sampled_from([b"_R_.x", b"$JS.ACK.x", b"$x", b"_Rx"]))
 PAYLOADS = st.one_of(

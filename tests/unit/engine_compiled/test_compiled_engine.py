@@ -196,3 +196,26 @@ def test_answers_to_a_large_batch_count_up() -> None:
             body = b'{"stream":"S", "seq":%d}' % (n + 1)
             expected += b"MSG _INBOX.me.%d 1 %d\r\n%b\r\n" % (n, len(body), body)
     assert here.wires[0].written == expected
+
+
+@pytest.mark.parametrize(
+    "also", [b"", b"SUB k.c.* 1\r\n", b"SUB k.c.*.7.* 1\r\n", b"SUB k.c.1.7.3 1\r\n", b"SUB k.> 1\r\n"]
+)
+def test_subjects_that_differ_in_their_last_tokens_go_where_each_belongs(also: bytes) -> None:
+    """What acks look like: each subject comes once, and one sink takes them all."""
+    subjects = [b"k.c.%d.%d.%d" % (n % 3, n % 11, n) for n in range(60)]
+    subjects += [b"k.c.1", b"k.c.1.2", b"k.c.1.2.3.4", b"k.c.1..3", b"k.c.1.2.", b"k..1.2.3", b"k.d.1.2.3"]
+    chunk = b"".join(publish(subject, b"+ACK") for subject in subjects)
+
+    def add(world: World) -> None:
+        world.engine.add_sink("$G", b"k.c.*.*.*", world.sinks[0])
+
+    steps = [
+        Step("add", add),
+        Step("ack", lambda w: w.receive(1, chunk)),
+        Step("subscribe", lambda w: w.receive(0, also)),
+        Step("ack", lambda w: w.receive(1, chunk.replace(b" k.c.0", b" k.c.9"))),
+        Step("unsubscribe", lambda w: w.receive(0, b"UNSUB 1\r\n")),
+        Step("ack", lambda w: w.receive(1, chunk.replace(b" k.c.0", b" k.c.8"))),
+    ]
+    assert play(compiled_engine.CompiledEngine, steps).seen() == play(PlainEngine, steps).seen()

@@ -28,6 +28,7 @@ cdef struct Group:
 
 cdef class FastRoute:
     cdef bytes name             # the subject, or the parent
+    cdef uint32_t tail          # by parent: how many tokens follow it
     cdef object route           # the plain Route; None by parent
     cdef object table
     cdef uint64_t generation    # of the table; by parent
@@ -55,6 +56,8 @@ cdef class RouteCache:
     cdef object table
     cdef list exact
     cdef list parents
+    cdef dict literals          # of the table: subjects that an entry names
+    cdef uint32_t tails         # a bit for each `tail` above 1 among the parents
     cdef uint32_t *seen         # fingerprints of subjects that came once, as many as slots
 
     cdef FastRoute find(self, list slots, const char *name, size_t size, uint64_t hashed)
@@ -75,5 +78,6 @@ cdef class Routes:
     cdef FastRoute exact(self, RouteCache cache, bytes subject, plain)
     cdef int look_at(self, FastRoute route) except -1
     cdef int settle(self) except -1
-    cdef FastRoute _parent_route(self, RouteCache cache, bytes subject, size_t parent_size)
+    cdef FastRoute _by_parent(self, RouteCache cache, const char *subject, size_t size)
+    cdef FastRoute _parent_route(self, RouteCache cache, bytes subject)
     cdef int _set_targets(self, FastRoute route, list subscriptions, list prefixes, list group_sizes) except -1

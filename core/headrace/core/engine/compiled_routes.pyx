@@ -3,8 +3,8 @@
 A **fast route** is a plain `Route` in C: for each target the line `HMSG <subject> <sid> ` (without its H for MSG), the
 subscriber's wire, and a count. There are two kinds. An exact one belongs to one subject and is good as long as its
 `Route.is_live`. One by parent serves all subjects that differ in their last token alone, where that token decides
-nothing (inboxes): it is good while the route table's generation stands, for subjects without a literal subscription;
-its lines have no subject.
+nothing (inboxes), or in their last few (acks of one consumer): it is good while the route table's generation stands,
+for subjects without a literal subscription; its lines have no subject.
 
 A subject that comes for the second time gets an exact route, one that comes once is served by its parent's. What Python
 may have changed is looked at once in an epoch (`compiled_output.pyx`).
@@ -28,6 +28,7 @@ from headrace.core.routing.entries import SinkBox, SinkEntry
 cdef enum:
     CACHE_SIZE_MIN = 64         # slots of a route cache, a power of two
     CACHE_SIZE_MAX = 16 * 1024
+    TAIL_MAX = 30               # tokens behind a parent
     TARGETS_MAX = 4096          # of one fast route; wider fan-outs are copied by the plain engine
 
 
@@ -37,6 +38,21 @@ cdef uint64_t _seed = fresh_seed()
 cdef inline Py_ssize_t _slot(bytes name, Py_ssize_t count) noexcept:
     """Give the slot of a name among `count`, a power of two."""
     return <Py_ssize_t>(hash_name(PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name), _seed) & <uint64_t>(count - 1))
+
+
+cdef size_t _parent_size(const char *name, size_t size, uint32_t tail) noexcept:
+    """Tell how long a subject is without its last `tail` tokens and the dot before; 0 where it has no such parent."""
+    cdef size_t end = size
+    while size > 0:
+        size -= 1
+        if name[size] == c'.':
+            if size + 1 == end:
+                return 0
+            tail -= 1
+            if tail == 0:
+                return size
+            end = size
+    return 0
 
 
 cdef class Gatherer:
@@ -64,6 +80,7 @@ cdef class RouteCache:
     def __cinit__(self, scope, table):
         self.scope = scope
         self.table = table
+        self.literals = table.literals
         self.exact = [None] * CACHE_SIZE_MIN
         self.parents = [None] * CACHE_SIZE_MIN
         self.seen = <uint32_t *>calloc(CACHE_SIZE_MAX, sizeof(uint32_t))
@@ -135,17 +152,16 @@ cdef class Routes:
         """Give a live route for a subject, made where that is worth it, or None."""
         cdef uint64_t hashed = hash_name(subject, size, _seed)
         cdef FastRoute route = cache.find(cache.exact, subject, size, hashed)
-        cdef size_t parent_size = size
         cdef bytes name
         if route is not None:
             if route.epoch != self.output.epoch:
                 self.look_at(route)
             if route.is_live:
                 return route
-        name = subject[:size]
         if cache.scope is not None and cache.scope.mapper is not None:
-            return self._mapped(cache, name, route is not None or cache.was_seen(hashed))
+            return self._mapped(cache, subject[:size], route is not None or cache.was_seen(hashed))
         if route is not None or cache.was_seen(hashed):
+            name = subject[:size]
             if cache.scope is not None and not cache.scope.may_publish(name):
                 return None
             route = self.exact(cache, name, cache.table.lasting_route(name))
@@ -155,27 +171,42 @@ cdef class Routes:
         # By parent, where the verdict is the same for all below it: it then rests on the first token alone.
         if cache.scope is not None and cache.scope.permissions is not None:
             return None
-        while parent_size > 0 and subject[parent_size - 1] != c'.':
-            parent_size -= 1
-        if parent_size < 2 or parent_size == size:
-            return None
-        parent_size -= 1
-        route = cache.find(cache.parents, subject, parent_size, hash_name(subject, parent_size, _seed))
-        if route is not None:
-            if route.epoch != self.output.epoch:
-                self.look_at(route)
-            if not route.is_live:
-                route = None
+        route = self._by_parent(cache, subject, size)
+        name = subject[:size]
         if route is None:
             if cache.scope is not None and not cache.scope.may_publish(name):
                 return None
-            route = self._parent_route(cache, name, parent_size)
+            route = self._parent_route(cache, name)
             if route is None:
                 return None
             cache.parents = cache.keep(cache.parents, route)
-        if cache.table.has_literal(name):
+            if route.tail > 1:
+                cache.tails |= <uint32_t>1 << route.tail
+        if name in cache.literals:
             return None
         return route
+
+    cdef FastRoute _by_parent(self, RouteCache cache, const char *subject, size_t size):
+        """Give the live route kept for one of a subject's parents, or None."""
+        cdef FastRoute route
+        cdef uint32_t tails = cache.tails | 2
+        cdef uint32_t tail = 0
+        cdef size_t parent_size
+        while tails >> tail != 0:
+            tail += 1
+            if not (tails >> tail) & 1:
+                continue
+            parent_size = _parent_size(subject, size, tail)
+            if parent_size == 0:
+                continue
+            route = cache.find(cache.parents, subject, parent_size, hash_name(subject, parent_size, _seed))
+            if route is None or route.tail != tail:
+                continue
+            if route.epoch != self.output.epoch:
+                self.look_at(route)
+            if route.is_live:
+                return route
+        return None
 
     cdef FastRoute _mapped(self, RouteCache cache, bytes name, bint is_known):
         """Give the route of the subject that a mapping always leads to; None where chance or a sink is in it.
@@ -223,13 +254,24 @@ cdef class Routes:
         )
         return route
 
-    cdef FastRoute _parent_route(self, RouteCache cache, bytes subject, size_t parent_size):
+    cdef FastRoute _parent_route(self, RouteCache cache, bytes subject):
         """Make a route for every subject with this one's parent; None where the last token matters."""
+        cdef uint32_t tail = 1
+        cdef size_t parent_size = _parent_size(subject, PyBytes_GET_SIZE(subject), tail)
+        if parent_size == 0:
+            return None
         entries = cache.table.entries_below(subject)
         if entries is None or len(entries) > TARGETS_MAX:
             return None
+        free_tokens = cache.table.free_tokens(subject)
+        if free_tokens <= TAIL_MAX:
+            tail = free_tokens
+            parent_size = _parent_size(subject, PyBytes_GET_SIZE(subject), tail)
+        if parent_size == 0:
+            return None
         cdef FastRoute route = FastRoute()
         route.name = subject[:parent_size]
+        route.tail = tail
         route.route = None
         route.table = cache.table
         route.generation = cache.table.generation

@@ -20,7 +20,7 @@ account without followers pays nothing. A follower is not followed further, and 
 import is not exported again (`own_route`), as in the reference.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Final
 
 from headrace.core.routing.entries import Entry, SinkBox, SinkEntry, Subscription, Target
@@ -269,9 +269,10 @@ class RouteTable:
             return self.route(subject)
         return Route(subject, self._entries(subject), self._may_receive, is_own=True)
 
-    def has_literal(self, subject: bytes) -> bool:
-        """Tell whether an entry names exactly this subject."""
-        return subject in self._literals
+    @property
+    def literals(self) -> Container[bytes]:
+        """The subjects that an entry names exactly; always the same object."""
+        return self._literals
 
     def entries_below(self, subject: bytes) -> tuple[Entry, ...] | None:
         """Give the wildcard entries of every subject with this one's parent, by age; None where the last token matters.
@@ -290,6 +291,15 @@ class RouteTable:
             self._wildcard_entries(subject, parent)
             below = self._parents.get(parent)
         return self._known_by_prefix(subject) if below is None else below
+
+    def free_tokens(self, subject: bytes) -> int:
+        """Count the last tokens that decide nothing about what `entries_below` has just given for `subject`."""
+        if not self.followers:
+            for tail in self._tails:
+                prefix, *rest = subject.rsplit(b".", tail)
+                if len(rest) == tail and (tail, prefix) in self._prefixes:
+                    return tail
+        return 1
 
     def forget_routes(self) -> None:
         """Drop every route that was worked out: a rule behind them has changed."""
