@@ -42,7 +42,9 @@ cdef enum:
     FLAG_MESSAGE_ID = 0x02
     FLAG_FIRST = 0x04
     FLAG_EVICTED = 0x08
-    FLAGS_KNOWN = 0x3F          # the last two take no bytes
+    FLAG_ATOMIC = 0x40
+    ATOMIC_SIZE = 16
+    FLAGS_KNOWN = 0x7F          # 0x10 and 0x20 take no bytes
     ACCOUNTED_BASE = 30
     ACCOUNTED_HEADERS = 4
 
@@ -365,6 +367,8 @@ def collect_notes(
                 break
             memcpy(&part_size, body + skipped, 4)
             skipped += 4 + <uint64_t>part_size
+        if header.flags & FLAG_ATOMIC:
+            skipped += ATOMIC_SIZE
         if (
             skipped + header.subject_size + header.headers_size > <uint64_t>(end - body)
             or <uint64_t>id_offset + id_size > header.headers_size

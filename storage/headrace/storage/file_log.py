@@ -49,6 +49,7 @@ from headrace.storage.record import (
     RECORD_SIZE_MAX,
     SEQUENCE_MAX,
     SUBJECT_SIZE_MAX,
+    Atomic,
     Extras,
     RecordType,
     encode_message,
@@ -216,16 +217,15 @@ class FileLog:
 
     # ---- changes
 
-    def append(self, entries: Sequence[Entry]) -> int:
+    def append(self, entries: Sequence[Entry], *, is_atomic: bool = False) -> int:
         self._begin_change()
         contents = self._contents
-        first = contents.last + 1
-        size = sum(map(self._size_at_most, entries)) + EVICTED_SIZE_MAX * len(entries) * self._subject_rules(
-            entries
-        )
+        first, count = contents.last + 1, len(entries)
+        size = sum(self._size_at_most(entry, is_atomic=is_atomic) for entry in entries)
+        size += EVICTED_SIZE_MAX * count * self._subject_rules(entries)
         self._writer.reserve(size, first)
-        for entry in entries:
-            self._append(entry)
+        for place, entry in enumerate(entries):
+            self._append(entry, Atomic(first, count, place) if is_atomic and count > 1 else None)
         self._upkeep.note_written(size)
         self._commit.note(self, sync=not self.is_relaxed)
         return first
@@ -584,7 +584,7 @@ class FileLog:
         contents.skipped(segment, last=last, time_ns=time_ns)
         self._commit.note(self, sync=not self.is_relaxed)
 
-    def _append(self, entry: Entry) -> None:
+    def _append(self, entry: Entry, atomic: Atomic | None) -> None:
         contents, segment = self._contents, self._writer.current
         assert segment is not None, "room was reserved"
         assert segment.offsets is not None, "the segment that is written to has its offsets"
@@ -599,7 +599,8 @@ class FileLog:
             )
         segment.offsets.expect(sequence)
         segment.offsets.units.append(segment.used >> 3)
-        self._writer.add(encode_message(entry, guard=segment.salt ^ segment.used, sequence=sequence))
+        guard = segment.salt ^ segment.used
+        self._writer.add(encode_message(entry, guard=guard, sequence=sequence, atomic=atomic))
         contents.appended(
             segment,
             sequence=sequence,
@@ -627,11 +628,11 @@ class FileLog:
             evicted += self._reads.sequences(entry.subject)
         return Effect(first, tuple(dict.fromkeys(evicted)), effect.subject_before, effect.all_before)
 
-    def _size_at_most(self, entry: Entry) -> int:
+    def _size_at_most(self, entry: Entry, *, is_atomic: bool) -> int:
         """Give what a message's record takes at most, its effect made explicit."""
         if len(entry.subject) > SUBJECT_SIZE_MAX:
             raise StorageError(f"a subject is longer than {SUBJECT_SIZE_MAX} bytes")
-        size = message_size(entry) + 8
+        size = message_size(entry, is_atomic=is_atomic) + 8
         if entry.effect.subject_before:
             state = self._reads.subject(entry.subject)
             size += 8 + EVICTED_SIZE_MAX * (0 if state is None else state.count)

@@ -222,8 +222,11 @@ class StreamLog(Protocol):
 
     # changes; each raises LogFenced or DiskFull and then has changed nothing
 
-    def append(self, entries: Sequence[Entry]) -> int:
-        """Append all or none; give the first one's sequence."""
+    def append(self, entries: Sequence[Entry], *, is_atomic: bool = False) -> int:
+        """Append all or none; give the first one's sequence.
+
+        `is_atomic`: a crash too leaves all of them or none.
+        """
         ...
 
     def append_batch(self, batch: Batch, time_ns: int) -> int:

@@ -183,7 +183,7 @@ class MemoryLog:
 
     # changes
 
-    def append(self, entries: Sequence[Entry]) -> int:
+    def append(self, entries: Sequence[Entry], *, is_atomic: bool = False) -> int:  # noqa: ARG002  (no disk)
         self._begin_change()
         first = self._last + 1
         for subject, headers, payload, time_ns, message_id, _, effect in entries:

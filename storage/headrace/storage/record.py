@@ -99,6 +99,11 @@ class Atomic(NamedTuple):
     size: int
     place: int
 
+    @property
+    def last(self) -> int:
+        """The batch's last sequence; its id is the first one."""
+        return self.batch_id + self.size - 1
+
 
 class Extras(NamedTuple):
     """What a message's body says before its subject, and how many bytes that takes."""
@@ -200,9 +205,10 @@ def encode(
     return b"".join((header, _CRCS.pack(header_crc, crc32(body, header_crc)), body))
 
 
-def encode_message(entry: Entry, *, guard: int, sequence: int) -> bytes:
+def encode_message(entry: Entry, *, guard: int, sequence: int, atomic: Atomic | None = None) -> bytes:
     """Encode a message with all that it carries and causes; the caller has made the effect explicit."""
-    flags, extras = _encode_extras(entry) if _has_extras(entry) else (0, b"")
+    is_bare = atomic is None and not _has_extras(entry)
+    flags, extras = (0, b"") if is_bare else _encode_extras(entry, atomic)
     return encode(
         RecordType.MESSAGE,
         b"".join((extras, entry.subject, entry.headers, entry.payload)),
@@ -219,7 +225,8 @@ def encode_erased(header: Header, kept: Extras) -> bytes:
     """Encode how a message's record begins once it is erased: its header and what its append caused; zeros follow."""
     evicted = tuple(sequence for first, last in kept.evicted for sequence in range(first, last + 1))
     effect = Effect(kept.first_sequence, evicted, kept.subject_before, kept.all_before)
-    flags, extras = _encode_extras(Entry(b"", b"", b"", header.time_ns, b"", kept.previous or 0, effect))
+    entry = Entry(b"", b"", b"", header.time_ns, b"", kept.previous or 0, effect)
+    flags, extras = _encode_extras(entry, kept.atomic)
     body = extras.ljust(header.length - HEADER_SIZE, b"\0")
     record = encode(
         RecordType.ERASED,
@@ -234,9 +241,11 @@ def encode_erased(header: Header, kept: Extras) -> bytes:
     return record[: HEADER_SIZE + len(extras)]
 
 
-def message_size(entry: Entry) -> int:
+def message_size(entry: Entry, *, is_atomic: bool = False) -> int:
     """Give how many bytes `encode_message` will make."""
     extras = len(_encode_extras(entry)[1]) if _has_extras(entry) else 0
+    if is_atomic:
+        extras += _ATOMIC.size
     return (HEADER_SIZE + extras + len(entry.subject) + len(entry.headers) + len(entry.payload) + 7) & ~7
 
 
@@ -433,7 +442,7 @@ def _has_extras(entry: Entry) -> bool:
     return bool(entry.previous or entry.message_id or entry.effect != NO_EFFECT)
 
 
-def _encode_extras(entry: Entry) -> tuple[int, bytes]:
+def _encode_extras(entry: Entry, atomic: Atomic | None = None) -> tuple[int, bytes]:
     flags = 0
     parts: list[bytes] = []
     more: dict[str, object] = {}
@@ -459,6 +468,9 @@ def _encode_extras(entry: Entry) -> tuple[int, bytes]:
         flags |= FLAG_SUBJECT_BEFORE
     if effect.all_before:
         flags |= FLAG_ALL_BEFORE
+    if atomic is not None:
+        flags |= FLAG_ATOMIC
+        parts.append(_ATOMIC.pack(*atomic))
     if more:
         flags |= FLAG_MORE
         packed = pack_value(more)

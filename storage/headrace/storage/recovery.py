@@ -31,7 +31,7 @@ from headrace.storage.framing import (
 )
 from headrace.storage.index_interface import IndexStore, Position
 from headrace.storage.journal_replay import JournalEntry
-from headrace.storage.record import MARKS
+from headrace.storage.record import MARKS, NO_EXTRAS, encode_erased, parse_header
 from headrace.storage.room import Room
 from headrace.storage.segment import COMPANIONS, Segment, parse_segment_name
 from headrace.storage.segment_lookups import LookupCache
@@ -42,6 +42,7 @@ from headrace.storage.snapshot import snapshot_records
 from headrace.storage.state import DamagedPlace, Lost, Operation, State
 from headrace.storage.state_log import LoadedState, StateLog, load_state, parse_state_name, write_generation
 from headrace.storage.survey import (
+    PART,
     SEGMENTS_FOLDER,
     Appended,
     Restored,
@@ -203,6 +204,20 @@ def _operations_of(
         )
         if damage.size:
             _set_aside(shared.files, folder, segment, damage)
+    for part in survey.parts:
+        _set_aside(shared.files, folder, part.segment, Damage(part.offset, part.record_size, PART))
+        places.append(
+            DamagedPlace(
+                part.segment.name,
+                part.offset,
+                part.record_size,
+                PART,
+                part.sequence,
+                part.sequence,
+                certain=False,
+            )
+        )
+    _erase_parts(shared.files, survey.parts)
     known = {(place.file, place.offset) for place in state.damage}
     fresh = [place for place in places if (place.file, place.offset) not in known]
     state.damage.extend(fresh)
@@ -216,6 +231,22 @@ def _operations_of(
     for segment in survey.empty:
         _unlink(shared.files, segment.path)
     return operations
+
+
+def _erase_parts(files: Files, parts: Sequence[Appended]) -> None:
+    """Overwrite what was set aside of atomic batches, so that no later reader takes it for messages."""
+    todo: list[Erasure] = []
+    for part in parts:
+        segment = part.segment
+        handle = files.open(segment.path)
+        try:
+            data = files.pread(handle, part.record_size, part.offset)
+        finally:
+            files.close(handle)
+        head = encode_erased(parse_header(data, 0, segment.salt ^ part.offset), NO_EXTRAS)
+        todo.append(Erasure(segment.path, segment.name, part.offset, head, part.record_size))
+    for _ in erase(files, todo):
+        pass
 
 
 def _lost(survey: Survey, state: State, contents: Contents) -> Iterator[Lost]:

@@ -11,6 +11,7 @@ Messages come out in order of their sequences, each once, also where an old segm
 
 import heapq
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
@@ -37,11 +38,14 @@ from headrace.storage.journal_replay import OverlaidFiles
 from headrace.storage.record import (
     ALIGNMENT,
     HEADER_SIZE,
+    MARKS,
+    Atomic,
     Extras,
     RecordInvalid,
     RecordType,
     parse_extras,
     parse_header,
+    parse_mark,
     parse_message,
     parse_operations,
     parse_skip,
@@ -50,7 +54,7 @@ from headrace.storage.segment import parse_segment_name
 from headrace.storage.state import State
 from headrace.storage.state_log import parse_state_name
 from headrace.storage.store import STREAMS_FOLDER
-from headrace.storage.survey import SEGMENTS_FOLDER
+from headrace.storage.survey import PART, SEGMENTS_FOLDER
 from headrace.storage.untold_index import UntoldIndex
 
 BESIDE: Final = (".side", ".del", ".del2", ".new")
@@ -142,7 +146,9 @@ class SalvagedStream:
             self.unread.append(Unread("", 0, 0, "no record", begin, end))
 
     def _gather_removals(self) -> None:
-        """Learn from the messages themselves what their appends removed."""
+        """Learn from the messages themselves what their appends removed, and which atomic batches are not whole."""
+        parts: dict[Atomic, tuple[str, Found, Extras]] = {}
+        durable_to = 0
         for source in self._sources:
             for found in self._walk(source):
                 if (
@@ -154,9 +160,25 @@ class SalvagedStream:
                         extras = parse_extras(found.header, found.body)
                     except RecordInvalid:
                         continue
-                    self._removed_below = max(self._removed_below, extras.first_sequence)
-                    for first, last in extras.evicted:
-                        self._removed.update(range(first, last + 1))
+                    if extras.atomic is None:
+                        self._take_removals(extras)
+                    else:
+                        parts[extras.atomic] = (source.name, found, extras)
+                elif isinstance(found, Found) and found.header.type in MARKS:
+                    durable_to = max(durable_to, _durable_to(found))
+        counts = Counter(each.batch_id for each in parts)
+        for atomic, (name, found, extras) in parts.items():
+            if counts[atomic.batch_id] >= atomic.size or atomic.last <= durable_to:
+                self._take_removals(extras)
+                continue
+            sequence = found.header.sequence
+            self._removed.add(sequence)
+            self.unread.append(Unread(name, found.offset, found.header.end, PART, sequence, sequence))
+
+    def _take_removals(self, extras: Extras) -> None:
+        self._removed_below = max(self._removed_below, extras.first_sequence)
+        for first, last in extras.evicted:
+            self._removed.update(range(first, last + 1))
 
     def _merged(self) -> Iterator[tuple[int, int, Saved | None]]:
         """Give messages and skips of all files by sequence, each once; a file is opened when it is its turn."""
@@ -222,6 +244,13 @@ class SalvagedStream:
                     yield found
         finally:
             self._files.close(handle)
+
+
+def _durable_to(found: Found) -> int:
+    try:
+        return parse_mark(found.header, found.body).durable_to
+    except RecordInvalid:
+        return 0
 
 
 def salvage_streams(path: str, *, files: Files | None = None) -> Iterator[SalvagedStream]:

@@ -47,6 +47,8 @@ from headrace.storage.state import DamagedPlace, Removal, State
 from headrace.storage.state_log import LoadedState
 
 SEGMENTS_FOLDER: Final = "seg"
+PART: Final = "a part of an atomic batch that is not whole"
+"""What is said of such a record in a list of damage."""
 
 _NAMING: Final = frozenset((RecordType.MESSAGE, RecordType.ERASED, RecordType.SKIP))
 """Records that use up sequences."""
@@ -61,6 +63,8 @@ class Appended(NamedTuple):
     subject: bytes
     size: int
     extras: Extras
+    offset: int = 0
+    record_size: int = 0
 
 
 class Skipped(NamedTuple):
@@ -86,6 +90,8 @@ class Survey:
     missing: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
     empty: list[Segment] = field(default_factory=list[Segment])
     named: int = 0
+    parts: list[Appended] = field(default_factory=list[Appended])
+    """What there is of atomic batches that are not whole."""
     marks: list[tuple[int, Segment, int]] = field(default_factory=list[tuple[int, Segment, int]])
     """Where group commits began: the last sequence before, segment and offset."""
 
@@ -312,6 +318,7 @@ def survey_segments(
                 # Nothing that was to go into it got there; the next one will begin with the same sequence.
                 survey.empty.append(segment)
                 segments.discard(segment)
+    _set_parts_aside(survey)
     expected = survey.last + 1
     survey.last = max(survey.last, survey.named, survey.durable_to)
     if survey.last >= expected:
@@ -319,6 +326,28 @@ def survey_segments(
         if segments.all and survey.durable_to >= expected:
             survey.events.append(Skipped(segments.all[-1], expected, survey.last, 0, is_missing=True))
     return survey
+
+
+def _set_parts_aside(survey: Survey) -> None:
+    """Count no message of an atomic batch that is not whole.
+
+    A batch that was durable was whole: what is missing of it is damage, and the rest stays.
+    """
+    counts: dict[int, int] = {}
+    for event in survey.events:
+        atomic = event.extras.atomic
+        if isinstance(event, Appended) and atomic is not None and atomic.last > survey.durable_to:
+            counts[atomic.batch_id] = counts.get(atomic.batch_id, 0) + 1
+    for place, event in enumerate(survey.events):
+        atomic = event.extras.atomic
+        if not isinstance(event, Appended) or atomic is None:
+            continue
+        if counts.get(atomic.batch_id, atomic.size) < atomic.size:
+            sequence = event.sequence
+            survey.parts.append(event)
+            survey.missing.append((sequence, sequence))
+            survey.named = max(survey.named, atomic.last)
+            survey.events[place] = Skipped(event.segment, sequence, sequence, event.time_ns, is_missing=True)
 
 
 def _walk_segment(files: Files, blocks: Blocks, segment: Segment, start: int, survey: Survey) -> None:
@@ -373,6 +402,8 @@ def _note_record(segment: Segment, found: Found, survey: Survey) -> None:
                 view.subject,
                 accounted_size(header, extras.size),
                 extras,
+                found.offset,
+                header.end,
             )
         )
         survey.last = header.sequence
