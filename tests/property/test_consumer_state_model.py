@@ -1,15 +1,30 @@
 """The consumer's state machine against a naive model: every step, every counter, every floor."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from headrace.core.base.engine_choice import is_compiled_available
+from headrace.core.base.message import Batch, Message, MessageBatch
+from headrace.jetstream.consumers.acks import PLAIN_ACKS
+from headrace.jetstream.consumers.pending import PendingTable, PlainPending
 from headrace.jetstream.consumers.state import AckPolicy, ConsumerState, DeliveryRules
 from headrace.storage.registers import apply_change
 
 SEQUENCES = st.integers(1, 14)
+PAYLOADS = (*sorted(PLAIN_ACKS), b"-NAK")
+
+TABLES: dict[str, Callable[[], PendingTable]] = {"plain": PlainPending}
+BATCHES: dict[str, Callable[[list[Message]], Batch]] = {"plain": MessageBatch}
+if is_compiled_available():
+    from headrace.core.base.compiled_batch import CompiledBatch
+    from headrace.jetstream.consumers.compiled_consumer import CompiledPending
+
+    TABLES["compiled"] = CompiledPending
+    BATCHES["compiled"] = CompiledBatch
 
 
 @dataclass
@@ -88,14 +103,16 @@ class ConsumerMachine(RuleBasedStateMachine):
         backoff=st.sampled_from([(), (3,), (2, 5, 9)]),
         max_deliver=st.sampled_from([-1, 1, 2, 4]),
         max_ack_pending=st.sampled_from([-1, 3, 10]),
+        table=st.sampled_from(list(TABLES)),
     )
     def begin(
-        self, policy: AckPolicy, backoff: tuple[int, ...], max_deliver: int, max_ack_pending: int
+        self, policy: AckPolicy, backoff: tuple[int, ...], max_deliver: int, max_ack_pending: int, table: str
     ) -> None:
         self.now = 0
+        self.table = table
         rules = DeliveryRules(policy, 7, backoff, max_deliver, max_ack_pending)
         self.model = Model(rules)
-        self.state = ConsumerState(rules)
+        self.state = ConsumerState(rules, table=TABLES[table])
         self.stored = self.state.register()
         self.announced: list[tuple[int, int]] = []
 
@@ -132,6 +149,31 @@ class ConsumerMachine(RuleBasedStateMachine):
         self.state.redelivered(due[:part], self.now)
         for sequence in due[:part]:
             self.model.deliver(sequence, self.now)
+
+    @rule(acks=st.lists(st.tuples(SEQUENCES, st.sampled_from(PAYLOADS)), min_size=1, max_size=6))
+    def ack_in_a_run(self, acks: list[tuple[int, bytes]]) -> None:
+        """Plain acks go together, up to the first that is none; those above what was delivered count for nothing."""
+        if self.model.rules.ack_policy is AckPolicy.ALL:
+            return
+        messages = [
+            Message(b"$JS.ACK.S.C.1.%d.1.1.1" % sequence, b"", b"", payload, 1) for sequence, payload in acks
+        ]
+        settled: list[int] = []
+        start = 0
+        while start < len(messages):
+            batch = BATCHES[self.table](messages)
+            stop, _ = self.state.settle_plain(batch, start, len(b"$JS.ACK.S.C."), settled)
+            assert start <= stop <= len(messages)
+            for sequence, payload in acks[start:stop]:
+                assert payload in PLAIN_ACKS
+                if sequence in self.model.owed and sequence <= self.state.delivered_stream:
+                    self.model.settle([sequence])
+            if stop < len(messages) and acks[stop][1] in PLAIN_ACKS:
+                assert self.state.queue_length or self.state.exhausted or not self.state.pending
+                return
+            start = stop + 1
+        if not self.state.queue_length and not self.state.exhausted:
+            assert not set(settled) & set(self.state.pending)
 
     @rule(sequence=SEQUENCES)
     def ack(self, sequence: int) -> None:
@@ -194,7 +236,7 @@ class ConsumerMachine(RuleBasedStateMachine):
         change = self.state.change()
         if change is not None:
             apply_change(self.stored, change)
-        again = ConsumerState(self.state.rules)
+        again = ConsumerState(self.state.rules, table=TABLES[self.table])
         again.restore(self.stored)
         assert again.register() == self.stored
         assert (again.num_redelivered, again.num_ack_pending) == (
@@ -207,7 +249,7 @@ class ConsumerMachine(RuleBasedStateMachine):
         """What was queued waits for its time again: it is due at once, in stream order."""
         register = self.state.register()
         self.announced += self.state.exhausted_now
-        self.state = ConsumerState(self.state.rules)
+        self.state = ConsumerState(self.state.rules, table=TABLES[self.table])
         self.state.restore(register)
         self.stored = self.state.register()
         self.model.queue.clear()

@@ -16,6 +16,7 @@ COMPILED_MODULES: Final = (
     "headrace.core.engine.compiled_engine",
     "headrace.core.engine.compiled_output",
     "headrace.core.engine.compiled_routes",
+    "headrace.jetstream.consumers.compiled_consumer",
     "headrace.storage.compiled_log",
 )
 

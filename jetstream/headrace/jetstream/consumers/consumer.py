@@ -28,6 +28,7 @@ from headrace.jetstream.consumers.leftovers import settled_messages
 from headrace.jetstream.consumers.lifetime import Lifetime
 from headrace.jetstream.consumers.outlets import Outlet, PullOutlet, PushOutlet
 from headrace.jetstream.consumers.pacing import OriginalPace
+from headrace.jetstream.consumers.pending import new_replies
 from headrace.jetstream.consumers.position import Position, Read, make_filter, resumed
 from headrace.jetstream.consumers.resets import reset_sequence
 from headrace.jetstream.consumers.rules import delivery_rules, level, sampling
@@ -106,6 +107,7 @@ class Consumer:
             OriginalPace(stream.log.head.last_sequence) if config.replay_policy == "original" else None
         )
         prefix = ack_prefix(stream.name, name)
+        self._prefix = prefix
         self._template = ack_template(prefix)
         self._outlet: Outlet = self._make_outlet()
         self._captures = Captures(self.context.bus, self.account_name)
@@ -338,18 +340,17 @@ class Consumer:
         state = self._state
         pending = self._position.num_pending(read)
         consumer_sequence = state.delivered_consumer
-        template = self._template
-        replies = [
-            template % (1, view.sequence, consumer_sequence + index, view.time_ns, pending - index)
-            for index, view in enumerate(read.views, 1)
-        ]
+        replies = new_replies(self._prefix, read.views, consumer_sequence, pending)
         views: Sequence[View] = read.views
         if self.config.headers_only:
             views = [_without_payload(view) for view in views]
         sent = self._outlet.send(views, replies, now_ns)
         self._position.advance(read, sent)
         if sent:
-            sequences = [view.sequence for view in read.views[:sent]]
+            first, last = read.views[0].sequence, read.views[sent - 1].sequence
+            sequences: Sequence[int] = range(first, last + 1)
+            if len(sequences) != sent:
+                sequences = [view.sequence for view in read.views[:sent]]
             state.delivered_new(sequences, now_ns)
             if self._pace is not None:
                 self._pace.sent(read.views[sent - 1].time_ns, now_ns)

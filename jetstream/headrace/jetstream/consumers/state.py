@@ -16,12 +16,11 @@ Nothing here sends, reads or looks at a clock. The caller reports what happened,
 axis that never goes back; rows carry them to disk, so the axis is wall-clock time.
 
 Invariants between calls:
-- `pending` is in ascending order of stream sequence and of (first) consumer sequence; `_order` holds the same
-  keys in that order, and settled ones that have not come to its front yet.
+- `pending` is in ascending order of stream sequence and of (first) consumer sequence.
 - every sequence in `_queued` is pending and lies in `_queue`; `_queue` may hold others, which are skipped.
 - every pending message that is not queued and has a deadline has an entry in `_expiries` for just that; entries
   whose deadline is no longer a message's own are stale and dropped when they come up.
-- `_changed` names every row that differs from what `change` reported last.
+- `pending` notes every row that differs from what `change` reported last, and the exhausted ones that do.
 
 Cost: a constant time per message, amortised; batches of first deliveries run at the speed of C loops.
 
@@ -31,11 +30,13 @@ Source: the consumer reference, sections 2, 4, 5, 12 and 13; probed on the refer
 import heapq
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final, NamedTuple
 
+from headrace.core.base.message import Batch
+from headrace.jetstream.consumers.pending import PendingTable, Row, new_pending, ranges
 from headrace.storage.interface import Register, RegisterChange
 
 UNLIMITED: Final = 1 << 62
@@ -43,12 +44,6 @@ UNLIMITED: Final = 1 << 62
 
 STALE_EXPIRIES_MAX: Final = 4096
 """How many stale expiries are kept beyond four for each pending message before all are made anew."""
-
-Row = tuple[int, int, int]
-"""A pending message: consumer sequence of its first delivery, time of its last one, number of deliveries.
-
-An exhausted message is kept as (0, 0, deliveries).
-"""
 
 
 class AckPolicy(Enum):
@@ -104,7 +99,9 @@ class Unsettled(NamedTuple):
 class ConsumerState:
     """One consumer's progress. See the module's text for states and invariants."""
 
-    def __init__(self, rules: DeliveryRules, *, start: int = 1) -> None:
+    def __init__(
+        self, rules: DeliveryRules, *, start: int = 1, table: Callable[[], PendingTable] = new_pending
+    ) -> None:
         """Begin before the message with stream sequence `start`."""
         self.rules = rules
         self.delivered_stream = max(0, start - 1)
@@ -112,17 +109,14 @@ class ConsumerState:
         self.floor_stream = self.delivered_stream
         self.floor_consumer = 0
         self.skipped_to = 0  # what a reset passed over, and is to be kept, lies at or below
-        self.pending: dict[int, Row] = {}
+        self.pending: PendingTable = table()
         self.exhausted: dict[int, int] = {}
         self.exhausted_now: list[Exhausted] = []
-        self._repeated = 0  # pending with more than one delivery
-        self._order: deque[int] = deque()
         self._queue: deque[int] = deque()
         self._queued: set[int] = set()
         self._expiries: list[tuple[int, int, Sequence[int]]] = []
         self._expiry_count = 0  # sequences named by all of `_expiries`
         self._ticket = itertools.count()
-        self._changed: set[int] = set()
         self._numbers_reported: tuple[int, ...] = ()
 
     # what can be asked
@@ -136,7 +130,7 @@ class ConsumerState:
         """Messages with more than one delivery that are pending, or exhausted and still in the stream."""
         if self.rules.max_deliver == 1:
             return 0
-        return self._repeated + len(self.exhausted)
+        return self.pending.repeated + len(self.exhausted)
 
     @property
     def queue_length(self) -> int:
@@ -177,10 +171,7 @@ class ConsumerState:
             self.floor_stream = self.delivered_stream
             self.floor_consumer = self.delivered_consumer
             return
-        rows = zip(itertools.count(first), itertools.repeat(now_ns), itertools.repeat(1), strict=False)
-        self.pending.update(zip(sequences, rows, strict=False))
-        self._order.extend(sequences)
-        self._changed.update(sequences)
+        self.pending.extend(sequences, first, now_ns)
         self._expect(now_ns + self.rules.wait_ns(1), sequences)
 
     def due(self, count_max: int) -> list[int]:
@@ -215,12 +206,9 @@ class ConsumerState:
             self._queued.discard(sequence)
             first_consumer, _, deliveries = self.pending[sequence]
             deliveries += 1
-            if deliveries == 2:
-                self._repeated += 1
-            self.pending[sequence] = (first_consumer, now_ns, deliveries)
+            self.pending.put(sequence, (first_consumer, now_ns, deliveries))
             again.setdefault(now_ns + self.rules.wait_ns(deliveries), []).append(sequence)
         self.delivered_consumer += len(sequences)
-        self._changed.update(sequences)
         for deadline_ns, together in again.items():
             self._expect(deadline_ns, together)
 
@@ -228,20 +216,35 @@ class ConsumerState:
 
     def acked(self, sequence: int) -> bool:
         """Settle a message; tell whether it was unsettled. With policy ALL only this one, see `acked_through`."""
-        row = self.pending.pop(sequence, None)
-        if row is None:
+        if self.pending.pop(sequence) is None:
             if self.exhausted.pop(sequence, None) is None:
                 return False
-            self._changed.add(sequence)
-            self._advance_floor(sequence)
-            return True
-        if row[2] > 1:
-            self._repeated -= 1
-        if self._queued:
+            self.pending.note(sequence)
+        elif self._queued:
             self._queued.discard(sequence)
-        self._changed.add(sequence)
         self._advance_floor(sequence)
         return True
+
+    def settle_plain(
+        self, batch: Batch, start: int, prefix_size: int, settled: list[int] | None
+    ) -> tuple[int, bool]:
+        """Settle what plain acks are about, as `acked` would one by one; see `PendingTable.settle_plain`.
+
+        Takes nothing while messages are queued or exhausted.
+        """
+        if self._queued or self.exhausted:
+            return start, False
+        pending = self.pending
+        before = pending.lowest()
+        if before is None:
+            return start, False
+        taken = pending.settle_plain(batch, start, prefix_size, self.delivered_stream, settled)
+        lowest = pending.lowest()
+        if lowest is None:
+            self._settle_all()
+        elif lowest != before:
+            self.floor_stream, self.floor_consumer = lowest[0] - 1, lowest[1] - 1
+        return taken
 
     def acked_through(self, sequence: int) -> int:
         """Settle all that was delivered up to `sequence`; give how many messages that were (ALL, FLOW_CONTROL)."""
@@ -249,18 +252,13 @@ class ConsumerState:
             return 0
         row = self.pending.get(sequence)
         count = 0
-        order = self._order
-        while order and order[0] <= sequence:
-            settled = order.popleft()
-            old = self.pending.pop(settled, None)
-            if old is not None:
-                count += 1
-                self._repeated -= old[2] > 1
-                self._queued.discard(settled)
-                self._changed.add(settled)
+        while (lowest := self.pending.lowest()) is not None and lowest[0] <= sequence:
+            self.pending.pop(lowest[0])
+            self._queued.discard(lowest[0])
+            count += 1
         for given_up in [s for s in self.exhausted if s <= sequence]:
             del self.exhausted[given_up]
-            self._changed.add(given_up)
+            self.pending.note(given_up)
             count += 1
         if not count:
             return 0
@@ -317,7 +315,7 @@ class ConsumerState:
         ]
         for given_up in _keys_within(self.exhausted, first, last):
             del self.exhausted[given_up]
-            self._changed.add(given_up)
+            self.pending.note(given_up)
         for unsettled in gone:
             self.acked(unsettled.sequence)
         return gone
@@ -329,14 +327,13 @@ class ConsumerState:
         """
         gone = [sequence for sequence in self.pending if sequence < first_sequence]
         for sequence in gone:
-            row = self.pending.pop(sequence)
-            self._repeated -= row[2] > 1
+            row = self._taken(sequence)
             self._queued.discard(sequence)
             self.floor_consumer = max(self.floor_consumer, row[0])
         lost = [sequence for sequence in self.exhausted if sequence < first_sequence]
         for sequence in lost:
             del self.exhausted[sequence]
-        self._changed.update(gone, lost)
+            self.pending.note(sequence)
         self.delivered_stream = max(self.delivered_stream, first_sequence - 1)
         self.floor_stream = max(self.floor_stream, first_sequence - 1)
         if not self.pending:
@@ -355,13 +352,11 @@ class ConsumerState:
             return
         gone = [s for s in itertools.chain(self.pending, self.exhausted) if s > last_sequence]
         for sequence in gone:
-            row = self.pending.pop(sequence, None)
-            self._repeated -= row is not None and row[2] > 1
+            self.pending.pop(sequence)
+            self.pending.note(sequence)
             self.exhausted.pop(sequence, None)
             self._queued.discard(sequence)
-        self._order = deque(self.pending)
         self._queue = deque(sequence for sequence in self._queue if sequence in self._queued)
-        self._changed.update(gone)
         self.delivered_stream = last_sequence
         self.floor_stream = min(self.floor_stream, last_sequence)
         if not self.pending:
@@ -373,7 +368,8 @@ class ConsumerState:
         What is left of the messages up to `skipped_to` counts as unsettled from now on.
         """
         self.skipped_to = skipped_to
-        self._changed.update(self.pending, self.exhausted)
+        for sequence in itertools.chain(self.pending, self.exhausted):
+            self.pending.note(sequence)
         self.pending.clear()
         self.exhausted.clear()
         self.delivered_stream = self.floor_stream = max(0, start - 1)
@@ -396,10 +392,10 @@ class ConsumerState:
 
     def register(self) -> Register:
         """Give the whole state for storage; a following `change` starts from it."""
-        self._changed.clear()
+        self.pending.forget_changes()
         numbers = self._numbers()
         self._numbers_reported = tuple(numbers.values())
-        rows: dict[int, tuple[int, ...]] = dict(self.pending)
+        rows: dict[int, tuple[int, ...]] = dict(self.pending.items())
         rows.update((sequence, (0, 0, deliveries)) for sequence, deliveries in self.exhausted.items())
         return Register(numbers, rows)
 
@@ -407,25 +403,22 @@ class ConsumerState:
         """Give what changed since `register` or the last `change`; None: nothing."""
         numbers = self._numbers()
         reported = tuple(numbers.values())
-        if not self._changed and reported == self._numbers_reported:
+        if not self.pending.has_changes and reported == self._numbers_reported:
             return None
         self._numbers_reported = reported
-        puts: dict[int, tuple[int, ...]] = {}
-        drops: list[int] = []
-        for sequence in self._changed:
-            row = self.pending.get(sequence)
-            if row is not None:
-                puts[sequence] = row
-            elif sequence in self.exhausted:
-                puts[sequence] = (0, 0, self.exhausted[sequence])
-            else:
-                drops.append(sequence)
-        self._changed = set()
-        return RegisterChange(numbers, _ranges(drops), puts)
+        rows, drops = self.pending.take_changes()
+        puts: dict[int, tuple[int, ...]] = dict(rows)
+        if self.exhausted:
+            for first, last in drops:
+                for sequence in _keys_within(self.exhausted, first, last):
+                    puts[sequence] = (0, 0, self.exhausted[sequence])
+            dropped = itertools.chain.from_iterable(range(first, last + 1) for first, last in drops)
+            drops = ranges(sequence for sequence in dropped if sequence not in self.exhausted)
+        return RegisterChange(numbers, drops, puts)
 
     def forget_changes(self) -> None:
         """Nobody stores this consumer: do not gather what `change` would report."""
-        self._changed.clear()
+        self.pending.forget_changes()
 
     def latest_deadline_ns(self) -> int:
         """Give when the last of the waits for acks is over; 0 where nothing is pending."""
@@ -444,14 +437,12 @@ class ConsumerState:
         for sequence in sorted(register.rows):
             first_consumer, time_ns, deliveries = register.rows[sequence]
             if first_consumer:
-                self.pending[sequence] = (first_consumer, time_ns, deliveries)
+                self.pending.put(sequence, (first_consumer, time_ns, deliveries))
             else:
                 self.exhausted[sequence] = deliveries
-        self._repeated = sum(row[2] > 1 for row in self.pending.values())
-        self._order = deque(self.pending)
         self._queue.clear()
         self._queued.clear()
-        self._changed.clear()
+        self.pending.forget_changes()
         self._numbers_reported = tuple(self._numbers().values())
         self._expect_all()
 
@@ -472,8 +463,7 @@ class ConsumerState:
 
     def _restart(self, sequence: int, row: Row, deadline_ns: int) -> None:
         """Let a pending message fall due at `deadline_ns`, by moving its time."""
-        self.pending[sequence] = (row[0], deadline_ns - self.rules.wait_ns(row[2]), row[2])
-        self._changed.add(sequence)
+        self.pending.put(sequence, (row[0], deadline_ns - self.rules.wait_ns(row[2]), row[2]))
         if sequence not in self._queued:
             self._expect(deadline_ns, (sequence,))
 
@@ -488,8 +478,8 @@ class ConsumerState:
     def _expect_all(self) -> None:
         """Make the expiries anew from the pending messages."""
         together: dict[int, list[int]] = {}
-        waiting = self.pending if self.rules.has_deadlines else {}
-        for sequence, (_, time_ns, deliveries) in waiting.items():
+        waiting = self.pending.items() if self.rules.has_deadlines else ()
+        for sequence, (_, time_ns, deliveries) in waiting:
             if sequence not in self._queued:
                 together.setdefault(time_ns + self.rules.wait_ns(deliveries), []).append(sequence)
         self._expiries = [(deadline, next(self._ticket), found) for deadline, found in together.items()]
@@ -498,57 +488,38 @@ class ConsumerState:
 
     def _exhaust(self, sequence: int) -> None:
         """Give a message up; the floor follows with the next ack."""
-        row = self.pending.pop(sequence)
-        self._repeated -= row[2] > 1
+        row = self._taken(sequence)
         self._queued.discard(sequence)
         self.exhausted[sequence] = row[2]
-        self._changed.add(sequence)
         self.exhausted_now.append(Exhausted(sequence, row[2]))
 
     def _advance_floor(self, settled: int) -> None:
         """Move the floor, if `settled` was the lowest pending message, to just below the one that is now."""
-        if not self.pending:
+        lowest = self.pending.lowest()
+        if lowest is None:
             self._settle_all()
-            return
-        order = self._order
-        while order[0] not in self.pending:
-            order.popleft()
-        lowest = order[0]
-        if settled < lowest:
-            self.floor_stream = lowest - 1
-            self.floor_consumer = self.pending[lowest][0] - 1
+        elif settled < lowest[0]:
+            self.floor_stream, self.floor_consumer = lowest[0] - 1, lowest[1] - 1
+
+    def _taken(self, sequence: int) -> Row:
+        """Take out a row that is there."""
+        row = self.pending.pop(sequence)
+        assert row is not None, "the caller has just seen it"
+        return row
 
     def _settle_all(self) -> None:
         """Nothing is pending: the floor is where the deliveries are."""
         assert not self.pending, "the floor reaches the deliveries only when nothing is pending"
         self.floor_stream = self.delivered_stream
         self.floor_consumer = self.delivered_consumer
-        self._repeated = 0
-        self._order.clear()
         self._queue.clear()
         self._queued.clear()
         self._expiries.clear()
         self._expiry_count = 0
 
 
-def _keys_within(table: dict[int, Row] | dict[int, int], first: int, last: int) -> list[int]:
+def _keys_within(table: PendingTable | dict[int, int], first: int, last: int) -> list[int]:
     """Give the keys of an inclusive range, ascending, looking at the shorter of table and range."""
     if last - first < len(table):
         return [sequence for sequence in range(first, last + 1) if sequence in table]
     return sorted(sequence for sequence in table if first <= sequence <= last)
-
-
-def _ranges(sequences: Iterable[int]) -> list[tuple[int, int]]:
-    """Give the inclusive ranges that hold exactly these sequences, ascending."""
-    ranges: list[tuple[int, int]] = []
-    first = last = 0
-    for sequence in sorted(sequences):
-        if sequence == last + 1 and first:
-            last = sequence
-            continue
-        if first:
-            ranges.append((first, last))
-        first = last = sequence
-    if first:
-        ranges.append((first, last))
-    return ranges
