@@ -173,7 +173,8 @@ def test_an_index_that_another_process_writes_agrees_with_dictionaries_though_th
         indexes = SubjectIndexes(path, Chance(seed), Steps(), RealFiles(), will_be_process=True)
         index = indexes.open_log(STREAM, Position(0, 0))
         indexes.start_process(wake.write_handle)
-        assert indexes.process_id
+        assert not indexes.process_id, "it is started when there is something to do"
+        has_started = False
         marks: list[tuple[Position, int]] = []
         for turn in range(150):
             for _ in range(random_.randint(0, 40)):
@@ -192,6 +193,7 @@ def test_an_index_that_another_process_writes_agrees_with_dictionaries_though_th
             index.advance(model.durable, 0, urge=random_.random() < 0.3)
             if random_.random() < 0.5:
                 indexes.wait()
+            has_started |= indexes.process_id != 0
             if random_.random() < 0.06 and indexes.process_id:
                 os.kill(indexes.process_id, signal.SIGKILL)
             if random_.random() < 0.2:
@@ -200,6 +202,7 @@ def test_an_index_that_another_process_writes_agrees_with_dictionaries_though_th
                 indexes, index, model = _restarted(indexes, index, model, marks, path, random_, wake)
                 check(index, model, random_)
         check(index, model, random_)
+        assert has_started
         indexes.close()
     wake.close()
 

@@ -6,18 +6,10 @@ leaves out when empty are left out here. `headrace` and `headrace_version` are o
 
 import json
 from dataclasses import dataclass, field
-from importlib import metadata
 from platform import python_version
 
 from headrace.core import limits
-
-
-def own_version() -> str:
-    """Give the version of the installed distribution; `0+unknown` when it runs from a source tree."""
-    try:
-        return metadata.version("headrace")
-    except metadata.PackageNotFoundError:
-        return "0+unknown"
+from headrace.core.base.version import VERSION
 
 
 @dataclass(slots=True)
@@ -37,7 +29,7 @@ class ServerFacts:
     domain: str = ""
     lame_duck: bool = False
     connect_urls: list[str] = field(default_factory=list[str])
-    version: str = field(default_factory=own_version)
+    version: str = VERSION
 
 
 @dataclass(frozen=True, slots=True)

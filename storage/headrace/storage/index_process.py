@@ -3,7 +3,8 @@
 py-lmdb beside a busy loop falls from 1.6 million to nine thousand puts a second, and takes from the loop what it gets;
 so a server lets a process of its own write, and only reads. One job is under way at a time. It lies in a file in
 memory that both hold; a pipe says how long it is, another one brings the answer, and the store's wake says that there
-is one. The process ends when the server's end of the pipe closes, however that came about.
+is one. The process is started for the first job, and ends when the server's end of the pipe closes, however that came
+about.
 
 A process that died is started again, and the job is given again; a part of a rebuild would be told twice, so that
 rebuild begins anew. Where it died of its own (a damaged database maps to a signal), the database is distrusted. After
@@ -40,6 +41,11 @@ FATAL_SIGNALS: Final = frozenset(
     -number for number in (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE)
 )
 
+INDEXER_MODULE: Final = "headrace.storage.indexer"
+
+HOLDER: Final = struct.Struct("<I")
+"""What the lock's file holds: the number of the process that has the lock beside its server, or had it last."""
+
 JOB_HEAD: Final = struct.Struct("<Q")
 ANSWER_HEAD: Final = struct.Struct("<I")
 
@@ -70,17 +76,20 @@ class ProcessIndexer:
         self._received = bytearray()
         self._deaths = 0
         self._data_handle = _shared_file()
-        self._start()
+        self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def process_id(self) -> int:
-        return self._process.pid
+        """0: nothing was to be done yet."""
+        return 0 if self._process is None else self._process.pid
 
     def submit(self, job: Job, on_done: OnDone) -> None:
         self._waiting.append((job, on_done))
         self._hand_over()
 
     def work(self, deadline_ns: int) -> bool:  # noqa: ARG002  (there is nothing to do here)
+        if self._process is None:
+            return False
         try:
             data = os.read(self._answers, ANSWER_SIZE_MAX)
         except BlockingIOError:
@@ -117,7 +126,7 @@ class ProcessIndexer:
         try:
             # In a session of its own: Ctrl-C ends the server, whose stop still has something to write.
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "headrace.storage.indexer", self._path, *map(str, handles)],
+                [sys.executable, "-m", INDEXER_MODULE, self._path, *map(str, handles)],
                 pass_fds=(*handles, self._lock_handle),
                 stdin=subprocess.DEVNULL,
                 env=environment,
@@ -126,20 +135,30 @@ class ProcessIndexer:
         finally:
             os.close(jobs_end)
             os.close(answers_end)
+        os.pwrite(self._lock_handle, HOLDER.pack(self._process.pid), 0)
 
     def _end(self) -> int:
         """Let the process end; give its exit status."""
+        if self._process is None:
+            return 0
+        process, self._process = self._process, None
         os.close(self._jobs)
         os.close(self._answers)
         try:
-            return self._process.wait(END_WAIT_S)
+            return process.wait(END_WAIT_S)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            return self._process.wait()
+            process.kill()
+            return process.wait()
 
     def _hand_over(self) -> None:
         if self._flying is not None or not self._waiting:
             return
+        if self._process is None:
+            try:
+                self._start()
+            except OSError:
+                self._give_up()
+                return
         self._flying = self._waiting.popleft()
         data = encode_job(self._flying[0])
         os.pwrite(self._data_handle, data, 0)
@@ -174,19 +193,20 @@ class ProcessIndexer:
         status = self._end()
         if status in FATAL_SIGNALS and flying is not None:
             self._deaths = 0
-            self._start()
             flying[1](None, IndexDamaged(f"the indexer died of signal {-status}"))
             return
         if self._deaths > DEATHS_MAX:
-            waiting = list(self._waiting)
-            self._waiting.clear()
-            os.close(self._data_handle)
-            self._on_given_up(waiting)
+            self._give_up()
         else:
-            self._start()
             self._hand_over()
         if cut is not None:
             cut(None, JobCut())
+
+    def _give_up(self) -> None:
+        waiting = list(self._waiting)
+        self._waiting.clear()
+        os.close(self._data_handle)
+        self._on_given_up(waiting)
 
 
 def _outcome(code: int, value: bytes | str | None) -> tuple[LogRow | None, Exception | None]:

@@ -4,7 +4,10 @@ Damage anywhere in the database makes all of it worthless, for LMDB has no check
 index is rebuilt. Where no database can be made, the indexes live in memory.
 """
 
+import contextlib
 import os
+import signal
+import struct
 import time
 from collections.abc import Callable
 from typing import Final
@@ -14,7 +17,7 @@ from headrace.core.base.clock import Clock
 from headrace.storage.files import FILE_MODE, FOLDER_MODE, Files
 from headrace.storage.index_interface import START, IndexDamaged, IndexUnwritable, LogIndex, Position
 from headrace.storage.index_jobs import DropJob, Job
-from headrace.storage.index_process import ProcessIndexer
+from headrace.storage.index_process import HOLDER, INDEXER_MODULE, ProcessIndexer
 from headrace.storage.index_root import IndexRoot, is_ahead, open_root
 from headrace.storage.index_tables import MemoryTables
 from headrace.storage.index_worker import Indexer, InlineIndexer, OnDone
@@ -30,7 +33,8 @@ NOTE_SIZE: Final = 300
 
 LOCK_WAIT_S: Final = 5.0
 LOCK_RETRY_S: Final = 0.002
-"""How long a start waits for the process of a killed server, which ends with its next transaction."""
+"""How long a start waits for the process of a killed server. It is killed too, where the system says which it is;
+else it ends with its next transaction, which can take seconds on a busy disk."""
 
 WAIT_S: Final = 0.02
 """How long a stop waits at a time for what is being written."""
@@ -210,15 +214,27 @@ def _locked(path: str) -> int | None:
         handle = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
     except OSError:
         return None
-    for _ in range(int(LOCK_WAIT_S / LOCK_RETRY_S)):
+    for attempt in range(int(LOCK_WAIT_S / LOCK_RETRY_S)):
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            if not attempt:
+                _end_holder(handle)
             time.sleep(LOCK_RETRY_S)
         else:
             return handle
     os.close(handle)
     return None
+
+
+def _end_holder(handle: int) -> None:
+    """End the process of a server that was killed: what it has not committed is told again in any case."""
+    with contextlib.suppress(OSError, struct.error):
+        process_id = HOLDER.unpack(os.pread(handle, HOLDER.size, 0))[0]
+        with open(f"/proc/{process_id}/cmdline", "rb") as file:
+            is_indexer = INDEXER_MODULE.encode() in file.read().split(b"\0")
+        if is_indexer:
+            os.kill(process_id, signal.SIGKILL)
 
 
 def _ignore(*_: object) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from headrace.core.base.errors import HeadraceError
-from headrace.core.info import own_version
+from headrace.core.base.version import VERSION
 from headrace.tools import consumer_commands, demo_commands, store_commands, stream_commands
 from headrace.tools.bench import commands as bench_commands
 from headrace.tools.killloop import commands as killloop_commands
@@ -52,7 +52,7 @@ def show_version() -> None:
     """Show version and engine."""
     from headrace.core.base.engine_choice import ENGINE  # noqa: PLC0415  (its choice may fail)
 
-    typer.echo(f"headrace {own_version()} ({ENGINE} engine)")
+    typer.echo(f"headrace {VERSION} ({ENGINE} engine)")
 
 
 def main() -> None:

@@ -4,6 +4,8 @@ The engine is chosen when its modules are imported (`core/base/engine_choice.py`
 refused before any command's own code runs.
 """
 
+import gc
+import os
 import sys
 
 from headrace.core.base.errors import HeadraceError
@@ -11,6 +13,9 @@ from headrace.core.base.errors import HeadraceError
 
 def server() -> int:
     """Run `headrace-server`; give its exit code."""
+    gc.disable()  # until the server listens: a start makes little garbage, and is waited for
+    # Looking for plugins reads what every installed package says of itself.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     try:
         from headrace.tools.serve import main  # noqa: PLC0415  (its import may be refused)
     except HeadraceError as error:

@@ -11,6 +11,7 @@ duck mode, SIGUSR1 opens the log file anew, SIGHUP reloads the configuration (`t
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -19,8 +20,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from headrace.core.base.engine_choice import ENGINE
+from headrace.core.base.version import VERSION
 from headrace.core.errors import ConfigError
-from headrace.core.info import own_version
 from headrace.core.limits import COMPATIBLE_VERSION
 from headrace.core.log import FATAL, close_log, make_logger, reopen_log
 from headrace.core.options import ServerOptions
@@ -69,7 +70,7 @@ def program_name(path: str) -> str:
 
 def version_text(program: str) -> str:
     """Give what `--version` prints."""
-    return f"{program}: v{own_version()} ({ENGINE} engine, compatible with NATS {COMPATIBLE_VERSION})"
+    return f"{program}: v{VERSION} ({ENGINE} engine, compatible with NATS {COMPATIBLE_VERSION})"
 
 
 def _say(text: str) -> None:
@@ -205,6 +206,8 @@ async def _run(program: str, flags: Flags, wish: Wish, log: logging.Logger) -> i
             write_pid_file(options.pid_file, os.getpid())
         await server.start()
         files.place(options)
+        gc.enable()
+        gc.freeze()  # what a server has made by now stays; nobody needs to look through it again
     except (StartError, OSError) as error:
         log.log(FATAL, "%s", error)
         if options.log_file:

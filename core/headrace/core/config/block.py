@@ -21,7 +21,7 @@ from headrace.core.config.values import (
 class Block(BaseModel):
     """A map of the configuration file."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, defer_build=True)
 
     aliases: ClassVar[Mapping[str, str]] = {}
 

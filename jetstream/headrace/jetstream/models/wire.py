@@ -37,7 +37,7 @@ class InvalidJson(HeadraceError):
 class WireModel(BaseModel):
     """A request, or a part of one, as it stands in JSON."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
 
     @model_validator(mode="before")
     @classmethod
