@@ -183,6 +183,7 @@ class FileStore:
             journal=self._journal,
             sync_always=options.sync_always,
             sync_interval_ns=options.sync_interval_ns,
+            files=files,
         )
         self._worker: SyncWorker
         if self._wake is None:

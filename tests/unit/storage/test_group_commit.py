@@ -4,7 +4,7 @@ import threading
 from pathlib import Path
 
 from headrace.core.base.clock import NS_PER_S, VirtualScheduler
-from headrace.storage.commit import GroupCommit, Handover
+from headrace.storage.commit import HERE_SIZE_MAX, GroupCommit, Handover
 from headrace.storage.faulty_files import FaultyFiles
 from headrace.storage.files import RealFiles
 from headrace.storage.interface import StorageError
@@ -50,7 +50,9 @@ class FakeLog:
 
 
 class World:
-    def __init__(self, *, sync_always: bool = True, sync_interval_ns: int = 0) -> None:
+    def __init__(
+        self, *, sync_always: bool = True, sync_interval_ns: int = 0, writes_here: bool = False
+    ) -> None:
         self.files = FaultyFiles(1)
         self.scheduler = VirtualScheduler()
         errands = Errands(self.scheduler, None)
@@ -59,6 +61,7 @@ class World:
             errands=errands,
             sync_always=sync_always,
             sync_interval_ns=sync_interval_ns,
+            files=self.files if writes_here else None,
         )
         self.commit.use(InlineWorker(self.files, self.scheduler, self.commit.on_worker_done))
         self.logs = [FakeLog(self.files, f"/{each}") for each in "ab"]
@@ -156,6 +159,47 @@ def test_in_the_relaxed_mode_answers_wait_for_the_write_and_the_interval_syncs()
     assert world.logs[0].heard == ["committed"]
     world.scheduler.advance(2 * NS_PER_S)
     assert world.commit.cycle_count == 2
+
+
+def test_small_writes_without_a_sync_are_answered_in_the_same_turn() -> None:
+    world = World(sync_always=False, sync_interval_ns=NS_PER_S, writes_here=True)
+    log = world.logs[0]
+    world.change(log)
+    world.ask("small")
+    world.commit.commit()
+    assert world.answers == [("small", None)]
+    assert (log.heard, log.target.end, log.target.is_covered) == (["committed"], 4, False)
+    log.waiting.append(bytes(HERE_SIZE_MAX + 1))
+    world.commit.note(log, sync=True)
+    world.ask("large, by the worker")
+    world.commit.commit()
+    world.change(log)
+    world.ask("behind the large one")
+    assert len(world.answers) == 1
+    world.scheduler.settle()
+    assert [name for name, _ in world.answers] == ["small", "large, by the worker", "behind the large one"]
+    world.scheduler.advance(2 * NS_PER_S)
+    assert log.target.is_covered
+
+
+def test_a_small_write_that_fails_fences_its_log() -> None:
+    world = World(sync_always=False, sync_interval_ns=NS_PER_S, writes_here=True)
+    world.files.fail("pwrite", nth=1)
+    world.change(world.logs[0])
+    world.ask("lost")
+    world.commit.commit()
+    assert [(name, error is not None) for name, error in world.answers] == [("lost", True)]
+    assert world.logs[0].fenced
+
+
+def test_small_writes_wait_for_the_worker_where_every_answer_wants_a_sync() -> None:
+    world = World(writes_here=True)
+    world.change(world.logs[0])
+    world.ask("synced")
+    world.commit.commit()
+    assert not world.answers
+    world.scheduler.settle()
+    assert world.answers == [("synced", None)]
 
 
 def test_a_deleted_log_is_not_asked_any_more() -> None:
