@@ -107,6 +107,10 @@ class JetStreamOptions:
     sync_interval_ns: int = 0  # used when `sync_always` is off
     strict: bool = True
     max_ack_pending: int = -1
+    batch_inflight_per_stream: int = 0  # of the four limits of batches, 0: the usual one
+    batch_inflight_total: int = 0
+    batch_size: int = 0
+    batch_timeout_ns: int = 0
     scrub_rate: int = 1024 * 1024
     """Ours: bytes a second of what is stored that are read again to find damage, 2.5 TB in a month; 0: none."""
     rewrite_rate: int = 16 * 1024 * 1024

@@ -13,6 +13,7 @@ from headrace.core.base.clock import Scheduler
 from headrace.core.base.deadlines import Deadlines
 from headrace.core.bus import Bus
 from headrace.core.options import JetStreamOptions
+from headrace.jetstream.streams.batches import OpenBatches
 from headrace.storage.interface import Store
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ class Context:
     log: EventLog
     advise: Callable[[str, bytes, dict[str, Any]], None]
     ready: Callable[[Pumpable], None]
+    open_batches: OpenBatches = field(default_factory=OpenBatches)
     expected_followers: dict[str, "RemoteFollower"] = field(default_factory=dict[str, "RemoteFollower"])
 
     @property

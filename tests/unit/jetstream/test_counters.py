@@ -84,10 +84,10 @@ def test_what_could_not_be_written_does_not_count(counting: World) -> None:
     log = counting.stream("S").log
     appended = log.append
 
-    def refuse(_: object) -> int:
+    def refuse(*_: object, **__: object) -> int:
         raise DiskFull("no room")
 
-    log.append = refuse  # type: ignore[method-assign,assignment]
+    log.append = refuse  # type: ignore[method-assign]
     counting.queue("s.1", Nats_Incr="5")
     assert counting.publish_error("s.1", Nats_Incr="5")[0] == 10023
     log.append = appended  # type: ignore[method-assign]

@@ -408,6 +408,10 @@ class _Translation:
             "index_memory": block.index_memory,
             "index_process": block.index_process,
             "max_ack_pending": block.limits.max_ack_pending,
+            "batch_inflight_per_stream": block.limits.batch.max_inflight_per_stream,
+            "batch_inflight_total": block.limits.batch.max_inflight_total,
+            "batch_size": block.limits.batch.max_msgs,
+            "batch_timeout_ns": block.limits.batch.timeout,
         }
         if isinstance(block.sync_interval, int):
             given |= {"sync_always": False, "sync_interval_ns": block.sync_interval}

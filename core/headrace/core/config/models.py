@@ -107,8 +107,16 @@ def _accounts(value: object) -> object:
 # JetStream
 
 
+class BatchLimits(Block):
+    max_inflight_per_stream: int | None = None
+    max_inflight_total: int | None = None
+    max_msgs: int | None = None
+    timeout: QuotedDuration | None = None
+
+
 class JetStreamLimits(Block):
     max_ack_pending: int | None = None
+    batch: BatchLimits = BatchLimits()
 
 
 class JetStream(Block):

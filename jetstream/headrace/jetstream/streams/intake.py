@@ -11,7 +11,8 @@ What an append causes, an older message of a full subject or the front of a full
 Source: the streams reference, sections 5 and 6.
 """
 
-from contextlib import suppress
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from headrace.core import headers
@@ -22,6 +23,7 @@ from headrace.jetstream import error_table
 from headrace.jetstream.errors import ApiError
 from headrace.jetstream.filters import SubjectFilter
 from headrace.jetstream.models.ttl import FOREVER, parse_ttl
+from headrace.jetstream.streams.batches import ATOMIC_MARK, FAST_REPLY
 from headrace.jetstream.streams.counters import (
     SOURCES,
     Counter,
@@ -46,18 +48,16 @@ SCAN_MESSAGES_MAX: Final = 4096
 SCAN_SIZE_MAX: Final = 8 * 1024 * 1024
 """How much of a stream is read at once to find what a pattern means."""
 
-FAST_BATCH_REPLY: Final = b".$FI"
-"""How the reply subject of a fast-ingest batch ends."""
-
 
 class Answer(NamedTuple):
-    """What a publisher is told: a refusal, or the sequence of its message and `more` fields behind it."""
+    """What a publisher is told: a refusal, or the sequence of its message and `more` fields behind it; or `body`."""
 
     reply: bytes
     refusal: ApiError | None
     sequence: int = 0
     is_duplicate: bool = False
     more: bytes = b""
+    body: bytes | None = None
 
 
 class _Duplicate(Exception):
@@ -65,7 +65,7 @@ class _Duplicate(Exception):
         self.sequence = sequence
 
 
-def _store_failed(reason: object) -> ApiError:
+def store_failed(reason: object) -> ApiError:
     return ApiError(error_table.STREAM_STORE_FAILED, err=reason)
 
 
@@ -73,7 +73,7 @@ def storage_refusal(error: StorageError) -> ApiError:
     """Give the answer to a publish that the store did not take."""
     if isinstance(error, DiskFull):
         return ApiError(error_table.INSUFFICIENT_RESOURCES)
-    return _store_failed(error)
+    return store_failed(error)
 
 
 class Intake:
@@ -84,6 +84,7 @@ class Intake:
     ) -> None:
         """`only_judges`: messages are looked at, and not stored."""
         self._only_judges = only_judges
+        self._is_atomic = False
         self.answers: list[Answer] = []
         self.republished: list[Republished] = []
         self.stored = 0
@@ -118,6 +119,28 @@ class Intake:
 
     def take(self, message: Message) -> Answer:
         """Judge one message; it is stored, or refused, or was stored before."""
+        if not self._is_own:
+            if message.reply.endswith(FAST_REPLY):
+                return self._stream.fast_batches.take(self, message)
+            if ATOMIC_MARK in message.headers:
+                batch_id = headers.get(message.headers, b"Nats-Batch-Id")
+                if batch_id:
+                    return self._take_atomic(message, batch_id)
+        answer = self.judge(message)
+        if message.reply:
+            self.answers.append(answer)
+        return answer
+
+    def _take_atomic(self, message: Message, batch_id: bytes) -> Answer:
+        answer = self._stream.atomic_batches.take(self, message, batch_id)
+        if answer is None:
+            return Answer(message.reply, None)
+        if message.reply:
+            self.answers.append(answer)
+        return answer
+
+    def judge(self, message: Message) -> Answer:
+        """Judge one message by itself; its answer is the caller's to give."""
         reply = message.reply
         try:
             sequence, more = self._judge(message)
@@ -129,9 +152,21 @@ class Intake:
             answer = Answer(reply, storage_refusal(error))
         else:
             answer = Answer(reply, None, sequence, more=more)
-        if reply:
-            self.answers.append(answer)
         return answer
+
+    @contextmanager
+    def aside(self) -> Generator[None]:
+        """Let go what waits, and let others append to the log meanwhile. Raises StorageError."""
+        self._flush()
+        try:
+            yield
+        finally:
+            self._refresh()
+
+    def join(self, other: "Intake") -> None:
+        """Take over what another intake has stored."""
+        self.stored += other.stored
+        self.republished += other.republished
 
     def finish(self) -> None:
         """Let go what waits."""
@@ -148,17 +183,15 @@ class Intake:
         if self._transform is not None:
             subject = self._transform.match(subject, self._stream.context.chance) or subject
         wishes = parse_wishes(block) if block else NO_WISHES
-        if wishes is not NO_WISHES:
-            self._check_absent_features(wishes)
-        if reply.endswith(FAST_BATCH_REPLY):
-            raise ApiError(error_table.BATCH_PUBLISH_DISABLED)
         if not config.in_memory and len(subject) + len(block) + len(payload) > FILE_MESSAGE_SIZE_MAX:
-            raise _store_failed("message too large")
+            raise store_failed("message too large")
         if config.sealed:
             raise ApiError(error_table.STREAM_SEALED)
         rollup, plan = b"", NOTHING_PLANNED
         if wishes is not NO_WISHES:
             check_increment(wishes, payload, is_counting=config.allow_msg_counter)
+            if reply.endswith(FAST_REPLY):
+                self._check_duplicate(wishes)  # batches look for them first
             plan = self._check_expectations(subject, wishes)
             self._check_duplicate(wishes)
             self._check_last_message_id(wishes)
@@ -212,11 +245,6 @@ class Intake:
         bare = headers.without(block, (b"Nats-TTL",))
         return marker_ttl, headers.with_field(bare, b"Nats-TTL", b"%d" % marker_ttl)
 
-    def _check_absent_features(self, wishes: Wishes) -> None:
-        """Refuse what no stream of this version can have switched on."""
-        if wishes.batch_id is not None:
-            raise ApiError(error_table.ATOMIC_PUBLISH_DISABLED)
-
     def _check_expectations(self, subject: bytes, wishes: Wishes) -> Planned:
         if wishes.expected_stream is not None and wishes.expected_stream != self._config.name.encode():
             raise ApiError(error_table.STREAM_NOT_MATCH)
@@ -225,12 +253,12 @@ class Intake:
         wanted = wishes.expected_last_subject_sequence
         if wanted is not None:
             found = self._last_sequence_of(wishes.expected_subject or subject)
-            if not _is_number(wanted, found):
+            if not is_number(wanted, found):
                 raise ApiError(error_table.STREAM_WRONG_LAST_SEQUENCE, seq=found)
         elif wishes.expected_subject is not None:
             raise ApiError(error_table.STREAM_EXPECTED_LAST_SEQ_PER_SUBJECT_INVALID)
         wanted = wishes.expected_last_sequence
-        if wanted is not None and not _is_number(wanted, self._next_sequence - 1):
+        if wanted is not None and not is_number(wanted, self._next_sequence - 1):
             raise ApiError(error_table.STREAM_WRONG_LAST_SEQUENCE, seq=self._next_sequence - 1)
         plan = NOTHING_PLANNED
         if not self._is_own:
@@ -259,17 +287,22 @@ class Intake:
         return view.sequence if view is not None else 0
 
     def _check_duplicate(self, wishes: Wishes) -> None:
-        window_ns = self._config.duplicate_window
-        if not wishes.message_id or window_ns == 0:
-            return
-        sequence = self._message_ids.get(wishes.message_id)
-        if sequence is None:
-            since_ns = max(0, self._now_ns - window_ns)
-            sequence = self._log.find_message_id(wishes.message_id, since_ns)
-            if sequence is None and self._interest.is_on:
-                sequence = self._interest.find_id(wishes.message_id, since_ns)
+        sequence = self.duplicate_of(wishes.message_id) if wishes.message_id else None
         if sequence is not None:
             raise _Duplicate(sequence)
+
+    def duplicate_of(self, message_id: bytes) -> int | None:
+        """Give the sequence of the message that has used an id; None where it is free."""
+        window_ns = self._config.duplicate_window
+        if window_ns == 0:
+            return None
+        sequence = self._message_ids.get(message_id)
+        if sequence is None:
+            since_ns = max(0, self._now_ns - window_ns)
+            sequence = self._log.find_message_id(message_id, since_ns)
+            if sequence is None and self._interest.is_on:
+                sequence = self._interest.find_id(message_id, since_ns)
+        return sequence
 
     def _check_last_message_id(self, wishes: Wishes) -> None:
         if wishes.expected_last_message_id is None:
@@ -382,7 +415,7 @@ class Intake:
         if state.count < self._config.max_msgs_per_subject:
             return NO_EFFECT, state.last_sequence, 0
         if self._config.discard_new_per_subject:
-            raise _store_failed("maximum messages per subject exceeded")
+            raise store_failed("maximum messages per subject exceeded")
         oldest = state.first_sequence
         return Effect(evicted=(oldest,)), state.last_sequence, self._log.size_of(oldest)
 
@@ -402,9 +435,9 @@ class Intake:
         config = self._config
         freed_messages = 1 if freed_size else 0
         if 0 < config.max_msgs <= self._messages - freed_messages:
-            raise _store_failed("maximum messages exceeded")
+            raise store_failed("maximum messages exceeded")
         if 0 < config.max_bytes < self._size - freed_size + size:
-            raise _store_failed("maximum bytes exceeded")
+            raise store_failed("maximum bytes exceeded")
 
     def _flush(self) -> None:
         """Append what waits. Raises StorageError; then nothing of it was stored, and its answers say so."""
@@ -423,7 +456,7 @@ class Intake:
             effect = entries[-1].effect._replace(first_sequence=min(front, last))
             entries[-1] = entries[-1]._replace(effect=effect)
         try:
-            self._log.append(entries)
+            self._log.append(entries, is_atomic=self._is_atomic)
         except StorageError as error:
             self._forget(waiting, error)
             raise
@@ -456,13 +489,14 @@ class Intake:
         config = self._config
         messages, size = self._messages, self._size
         first_waiting = self._next_sequence - len(sizes)
-        sequence = first
+        sequence = first if self._log.head.messages else first_waiting
         while (0 < config.max_msgs < messages) or (0 < config.max_bytes < size):
             if sequence >= self._next_sequence:
                 break
             if sequence >= first_waiting:
-                messages -= 1
-                size -= sizes[sequence - first_waiting]
+                if sequence not in evicted:
+                    messages -= 1
+                    size -= sizes[sequence - first_waiting]
                 sequence += 1
                 continue
             if sequence not in evicted:
@@ -483,9 +517,10 @@ class Intake:
         self.republished = [each for each in self.republished if each.sequence <= last]
         self._message_ids.clear()
         self._counters.clear()
+        self._stream.fast_batches.drop()  # they count what was not stored
         self._stream.last_message_id = None
 
 
-def _is_number(text: bytes, number: int) -> bool:
+def is_number(text: bytes, number: int) -> bool:
     """Tell whether a header's value is this number; what is no number never is."""
     return text.isdigit() and len(text) <= 20 and int(text) == number

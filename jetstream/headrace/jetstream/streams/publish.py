@@ -28,7 +28,8 @@ from headrace.jetstream import error_table
 from headrace.jetstream.errors import ApiError
 from headrace.jetstream.models.wire import encode_json
 from headrace.jetstream.streams import traced
-from headrace.jetstream.streams.intake import FAST_BATCH_REPLY, Answer, Intake, storage_refusal
+from headrace.jetstream.streams.batches import FAST_REPLY
+from headrace.jetstream.streams.intake import Answer, Intake, storage_refusal
 from headrace.jetstream.streams.republish import Republished
 from headrace.storage.interface import IndexRebuilding, LogFenced, StorageError
 
@@ -87,6 +88,7 @@ class Publishing:
             and config.republish is None
             and config.retention != "interest"
             and not config.allow_msg_counter
+            and not config.allow_batched
         )
         self._max_messages = max(0, config.max_msgs)
         self._max_size = max(0, config.max_bytes)
@@ -186,7 +188,7 @@ class Publishing:
     # the way without a look
 
     def _has_room_for(self, batch: Batch) -> bool:
-        if batch.size > PLAIN_SIZE_MAX or batch[0].reply.endswith(FAST_BATCH_REPLY):
+        if batch.size > PLAIN_SIZE_MAX or batch[0].reply.endswith(FAST_REPLY):
             return False
         stream = self._stream
         if self._max_messages or self._max_size:
@@ -278,8 +280,10 @@ class Publishing:
         account = self._stream.account.name
         name = self._stream.name
         publish = self._bus.publish
-        for reply, refusal, sequence, is_duplicate, more in answers if self._is_answering else ():
-            if refusal is not None:
+        for reply, refusal, sequence, is_duplicate, more, body in answers if self._is_answering else ():
+            if body is not None:
+                publish(account, reply, body)
+            elif refusal is not None:
                 publish(account, reply, refusal_body(name, refusal))
             else:
                 end = b',"duplicate": true}' if is_duplicate else b"}"

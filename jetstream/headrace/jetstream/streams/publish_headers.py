@@ -23,7 +23,6 @@ class Wishes(NamedTuple):
     rollup: bytes | None = None
     ttl: bytes | None = None
     increment: bytes | None = None
-    batch_id: bytes | None = None
     schedule: bytes | None = None
     schedule_target: bytes | None = None
     schedule_source: bytes | None = None
@@ -47,7 +46,6 @@ _FIELDS: Final = {
     b"Nats-Rollup": "rollup",
     b"Nats-TTL": "ttl",
     b"Nats-Incr": "increment",
-    b"Nats-Batch-Id": "batch_id",
     b"Nats-Schedule": "schedule",
     b"Nats-Schedule-Target": "schedule_target",
     b"Nats-Schedule-Source": "schedule_source",

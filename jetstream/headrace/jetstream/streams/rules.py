@@ -62,7 +62,6 @@ def checked(config: StreamConfig, *, is_pedantic: bool = False) -> StreamConfig:
     _check_subjects(full)
     check_transform(full)
     full = with_full_republish(full, is_pedantic=is_pedantic)
-    _check_supported(full)
     return full.replaced(metadata=own_metadata(full.metadata, stream_level(full)))
 
 
@@ -166,17 +165,6 @@ def _check_reserved(subject: bytes) -> None:
             raise invalid("subjects that overlap with jetstream api require no-ack to be true")
     if overlaps(subject, b"$SYS.>") and not is_subset(subject, b"$SYS.ACCOUNT.>"):
         raise invalid("subjects that overlap with system api require no-ack to be true")
-
-
-def _check_supported(config: StreamConfig) -> None:
-    """Refuse by name what this version does not do, so that nobody relies on it."""
-    absent = {
-        "allow_atomic": config.allow_atomic,
-        "allow_batched": config.allow_batched,
-    }
-    for feature, is_wanted in absent.items():
-        if is_wanted:
-            raise invalid(f"{feature} is not supported by this server version")
 
 
 def sealed(config: StreamConfig) -> StreamConfig:

@@ -24,9 +24,11 @@ from headrace.jetstream.filters import SubjectFilter
 from headrace.jetstream.mirrors.follower import Follower
 from headrace.jetstream.mirrors.upstreams import Upstreams
 from headrace.jetstream.models.stream_config import StreamConfig
+from headrace.jetstream.streams.atomic import AtomicBatches
 from headrace.jetstream.streams.attached import AttachedConsumer, CloseReason, Interested
 from headrace.jetstream.streams.direct_get import DirectGet
 from headrace.jetstream.streams.expiry import Expiry
+from headrace.jetstream.streams.fast import FastBatches
 from headrace.jetstream.streams.interest import Interest
 from headrace.jetstream.streams.publish import Publishing
 from headrace.jetstream.streams.republish import Republisher
@@ -54,6 +56,8 @@ class Stream:
         self.interest = Interest(self)
         self.followers: list[Follower] = []
         self.upstreams = Upstreams(self)
+        self.atomic_batches = AtomicBatches(self)
+        self.fast_batches = FastBatches(self)
         self._publishing = Publishing(self)
         self._expiry = Expiry(self)
         self.schedules = Schedules(self)
@@ -129,6 +133,8 @@ class Stream:
         self.interest.close()
         self.schedules.close()
         self._publishing.close()
+        self.atomic_batches.drop()
+        self.fast_batches.drop()
         self.upstreams.close()
         followers, self.followers = self.followers, []
         for follower in followers:
@@ -152,6 +158,10 @@ class Stream:
         self.transform = input_transform(config)
         self.republisher.on_config()
         self._publishing.on_config()
+        if not config.allow_atomic:
+            self.atomic_batches.drop()
+        if not config.allow_batched:
+            self.fast_batches.drop()
         self._enforce_limits(old)
         if old.retention != config.retention:
             self.interest.sweep()
