@@ -7,7 +7,9 @@ from headrace.tools.oracle import Lab, RawClient, scenario
 
 Headers = dict[str, str]
 
-QUIET_S: Final = 0.06
+QUIET_S: Final = 0.15
+ABANDONING: Final = ("10176", "10185", "10199")
+"""Refusals that an advisory may follow."""
 
 
 class Publisher:
@@ -20,7 +22,7 @@ class Publisher:
     @classmethod
     async def of(cls, lab: Lab) -> "Publisher":
         client = await lab.raw()
-        client.send(b"SUB r.> 1\r\nSUB $JS.EVENT.ADVISORY.STREAM.BATCH_ABANDONED.> 2\r\n")
+        client.send(b"SUB r.> 1\r\nSUB mark 3\r\nSUB $JS.EVENT.ADVISORY.STREAM.BATCH_ABANDONED.> 2\r\n")
         await client.until_pong()
         return cls(lab, client)
 
@@ -36,17 +38,22 @@ class Publisher:
         shown = {key: value for key, value in fields.items() if value}
         text = "\r\n".join(f"{key}: {value}" for key, value in shown.items())
         self._client.publish(subject, payload, reply=reply, headers=text)
-        self._lab.note(f"{subject} {payload} {shown}", await self._answers())
+        self._lab.note(f"{subject} {payload} {shown}", await self._answers(subject))
 
     async def fast(self, step: str, payload: str = "", /, *, subject: str = "s.a", **more: str) -> None:
         """Publish one message of a fast-ingest batch."""
         fields = {key.replace("_", "-"): value for key, value in more.items()}
         await self.message(subject, payload, fields, f"r.{step}.$FI")
 
-    async def _answers(self) -> list[Any]:
-        """Give all that comes for a short while, advisories last: their order beside answers is nobody's promise."""
-        found: list[Any] = [*await self._client.until_pong(), *await self._client.quiet(QUIET_S)]
-        frames = [frame for frame in found if frame != ["PONG"]]
+    async def _answers(self, subject: str) -> list[Any]:
+        """Give what is said before a message for another stream is refused; then advisories, where one may be due."""
+        self._client.publish(subject, reply="mark", headers="Nats-Expected-Stream: -")
+        found: list[Any] = []
+        while not found or found[-1][1] != "mark":
+            found.append(await self._client.frame())
+        if any(code in frame[-1] for code in ABANDONING for frame in found):
+            found += await self._client.quiet(QUIET_S)
+        frames = [frame for frame in found if frame[1] != "mark"]
         return sorted(frames, key=lambda frame: frame[1].startswith("$JS"))
 
     async def after(self, seconds: float) -> None:
