@@ -31,6 +31,7 @@ from headrace.storage.files import Files
 from headrace.storage.interface import StorageError
 from headrace.storage.journal import Journal
 from headrace.storage.sync import Errand, Errands, Outcome, SyncWorker, Write, carry_out
+from headrace.storage.sync_times import SyncTimes
 from headrace.storage.targets import FileWrite
 
 LAZY_NS: Final = 100 * NS_PER_MS
@@ -127,6 +128,7 @@ class GroupCommit:
         self._worker: SyncWorker | None = None
         self._files = None if sync_always else files
         self._is_settling = False
+        self.sync_times = SyncTimes()
         self._phase = Phase.IDLE
         self._cycle = _Cycle([])
         self._dirty: dict[CommitLog, None] = {}
@@ -202,6 +204,8 @@ class GroupCommit:
             return
         outcome = self._worker.take()
         if outcome is not None:
+            if self._worker.duration_ns:
+                self.sync_times.add(self._worker.duration_ns)
             self._settle(outcome)
 
     def drain(self, wait: Callable[[], None]) -> None:

@@ -412,6 +412,8 @@ cdef extern from * nogil:
     #include <fcntl.h>
     #include <pthread.h>
     #include <signal.h>
+    #include <stdint.h>
+    #include <time.h>
     #include <unistd.h>
 
     /* macOS: fsync leaves the bytes in the drive's cache; only F_FULLFSYNC reaches the medium. */
@@ -421,6 +423,12 @@ cdef extern from * nogil:
     #else
         return fdatasync(handle);
     #endif
+    }
+
+    static int64_t headrace_monotonic_ns(void) {
+        struct timespec now;
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
     }
 
     /* Signals are the loop's thread's: none may interrupt a sync, which nobody would try again. */
@@ -446,6 +454,7 @@ cdef extern from * nogil:
     Py_ssize_t c_write "write"(int handle, const void *data, size_t size)
     int headrace_sync(int handle)
     void headrace_block_signals()
+    int64_t headrace_monotonic_ns()
 
 
 cdef enum Phase:
@@ -482,8 +491,10 @@ cdef class SyncThread:
     cdef Step *_failures      # room for one of each write and sync
     cdef Py_ssize_t _failure_count
     cdef object _thread
+    cdef readonly int64_t duration_ns
 
     def __cinit__(self):
+        self.duration_ns = 0
         self._writes = NULL
         self._syncs = self._failures = NULL
         self._write_count = self._sync_count = self._failure_count = 0
@@ -582,6 +593,7 @@ cdef class SyncThread:
 
     cdef void _serve(self) noexcept nogil:
         cdef uint64_t one = 1
+        cdef int64_t started_ns
         while True:
             pthread_mutex_lock(&self._mutex)
             while self._phase != HANDED and not self._is_stopping:
@@ -590,7 +602,11 @@ cdef class SyncThread:
                 pthread_mutex_unlock(&self._mutex)
                 return
             pthread_mutex_unlock(&self._mutex)
+            started_ns = headrace_monotonic_ns()
             self._carry_out()
+            self.duration_ns = 0
+            if self._has_journal or self._sync_count > 0:
+                self.duration_ns = headrace_monotonic_ns() - started_ns
             pthread_mutex_lock(&self._mutex)
             self._phase = DONE
             pthread_mutex_unlock(&self._mutex)

@@ -50,6 +50,7 @@ from headrace.storage.state_log import StateLog, StateUnreadable, write_generati
 from headrace.storage.subject_indexes import SubjectIndexes
 from headrace.storage.survey import SEGMENTS_FOLDER
 from headrace.storage.sync import Errands, InlineWorker, SyncWorker, Wake
+from headrace.storage.sync_times import SyncTimes
 
 FORMAT_TEXT: Final = "headrace store "
 STORE_FORMAT: Final = 1
@@ -251,6 +252,21 @@ class FileStore:
     def scrub_state(self) -> ScrubState:
         """What the background check of sealed segments has done."""
         return self._scrub.state
+
+    @property
+    def sync_times(self) -> SyncTimes:
+        """How long the disk took."""
+        return self._commit.sync_times
+
+    @property
+    def is_full(self) -> bool:
+        """Whether publishes are refused for want of room; reads, acks and deletes go on."""
+        return self._room.is_short
+
+    @property
+    def rebuilding(self) -> int:
+        """How many streams' lookup indexes are being built again."""
+        return self._indexes.rebuilding
 
     @property
     def ready_handle(self) -> int:

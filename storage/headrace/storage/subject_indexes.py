@@ -102,6 +102,11 @@ class SubjectIndexes:
                 self._indexer.submit(*job)
 
     @property
+    def rebuilding(self) -> int:
+        """How many logs' indexes are being built again."""
+        return sum(not index.is_ready for index in self._open.values())
+
+    @property
     def process_id(self) -> int:
         """The indexer's process; 0 where there is none."""
         return self._indexer.process_id if isinstance(self._indexer, ProcessIndexer) else 0

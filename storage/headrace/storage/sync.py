@@ -19,6 +19,7 @@ import os
 import queue
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
@@ -41,6 +42,11 @@ Outcome = dict[int, int]
 
 class SyncWorker(Protocol):
     """Carries out one cycle at a time."""
+
+    @property
+    def duration_ns(self) -> int:
+        """How long writing and syncing took in the cycle that was taken last; 0: it had nothing to sync."""
+        ...
 
     def start(self, writes: Sequence[Write], syncs: Sequence[int], journal: Write | None = None) -> None:
         """Begin a cycle; the one before was taken. The worker's wake is signalled when it is done."""
@@ -118,6 +124,7 @@ class InlineWorker:
         self._scheduler = scheduler
         self._on_done = on_done
         self._outcome: Outcome | None = None
+        self.duration_ns = 0
 
     def start(self, writes: Sequence[Write], syncs: Sequence[int], journal: Write | None = None) -> None:
         assert self._outcome is None, "the cycle before was taken"
@@ -142,6 +149,7 @@ class ThreadWorker:
             queue.SimpleQueue()
         )
         self._outcome: Outcome | None = None
+        self.duration_ns = 0
         self._switch_interval_s = sys.getswitchinterval()
         sys.setswitchinterval(min(self._switch_interval_s, SWITCH_INTERVAL_S))
         self._thread = threading.Thread(target=self._run, name="headrace-sync", daemon=True)
@@ -162,7 +170,11 @@ class ThreadWorker:
 
     def _run(self) -> None:
         while (cycle := self._cycles.get()) is not None:
-            self._outcome = carry_out(self._files, *cycle)
+            writes, syncs, journal = cycle
+            started_ns = time.monotonic_ns()
+            self._outcome = carry_out(self._files, writes, syncs, journal)
+            has_synced = bool(syncs) or journal is not None
+            self.duration_ns = time.monotonic_ns() - started_ns if has_synced else 0
             self._wake.signal()
 
 

@@ -112,6 +112,9 @@ class JetStream:
     def jsz(self, options: JszOptions) -> dict[str, Any]:
         return {"memory": 5, "config": {"max_memory": 9, "store_dir": "/secret"}, "limits": {}, "streams": 1}
 
+    def sync_times(self) -> None:
+        return None
+
     def problems(self, options: HealthOptions) -> tuple[HealthProblem, ...]:
         return ()
 

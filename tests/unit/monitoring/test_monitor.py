@@ -233,6 +233,9 @@ class OneProblem:
         self.asked.append(options)
         return {"streams": 3, "memory": 1, "api": {"level": 5}, "config": {"store_dir": "/s"}}
 
+    def sync_times(self) -> tuple[Sequence[tuple[float, int]], float] | None:
+        return None
+
     def problems(self, options: HealthOptions) -> Sequence[HealthProblem]:
         return [] if options.is_server_only else self._problems
 

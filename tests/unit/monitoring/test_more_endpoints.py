@@ -37,6 +37,9 @@ class OneStream:
             "account_details": [{"name": "A", "stream_detail": [stream]}],
         }
 
+    def sync_times(self) -> tuple[Sequence[tuple[float, int]], float] | None:
+        return [(0.001, 2), (float("inf"), 3)], 0.25
+
     def problems(self, options: HealthOptions) -> Sequence[HealthProblem]:
         return [HealthProblem("STREAM", "is fenced")]
 
@@ -131,3 +134,11 @@ def test_no_output_holds_a_password(path: str) -> None:
     response = world.get(path)
     assert response.status == 200
     assert b"s3cr3t" not in response.body
+
+
+def test_metrics_tell_how_long_the_disk_takes(world: World) -> None:
+    found = series(world)
+    assert found["headrace_sync_seconds_bucket", ("0.001",)] == 2
+    assert found["headrace_sync_seconds_bucket", ("+Inf",)] == 3
+    assert found["headrace_sync_seconds_count", ()] == 3
+    assert found["headrace_sync_seconds_sum", ()] == 0.25

@@ -36,6 +36,12 @@ class MonitoredJetStream:
             body["scrub"] = _scrub_fields(self._store.scrub_state)
         return body
 
+    def sync_times(self) -> tuple[Sequence[tuple[float, int]], float] | None:
+        if self._store is None:
+            return None
+        times = self._store.sync_times
+        return times.buckets(), times.sum_s
+
     def problems(self, options: HealthOptions) -> Sequence[HealthProblem]:
         found = monitoring.problems(
             self._jetstream,
@@ -50,6 +56,11 @@ class MonitoredJetStream:
                 HealthProblem("STREAM", f"the stream in {folder} stays closed: {reason}")
                 for folder, reason in self._unreadable
             ]
+            if self._store is not None and self._store.is_full:
+                shown.append(HealthProblem("JETSTREAM", "the disk is full: publishes are refused"))
+            if self._store is not None and self._store.rebuilding:
+                text = f"lookup indexes being built again: {self._store.rebuilding}"
+                shown.append(HealthProblem("JETSTREAM", text, status=200))
         return shown
 
 

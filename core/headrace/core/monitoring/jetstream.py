@@ -45,6 +45,11 @@ class JetStreamView(Protocol):
         """Give the body of /jsz, without server id and time."""
         ...
 
+    def sync_times(self) -> tuple[Sequence[tuple[float, int]], float] | None:
+        """Tell how long writing and syncing took: bounds in seconds, each with how many took no longer, and the sum of
+        all in seconds. None: nothing is synced here."""
+        ...
+
     def problems(self, options: HealthOptions) -> Sequence[HealthProblem]:
         """Tell what is not well; empty where all is."""
         ...

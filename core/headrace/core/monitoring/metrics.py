@@ -8,7 +8,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
 from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector, CollectorRegistry
 
@@ -87,6 +93,14 @@ def _jetstream_series(jetstream: JetStreamView) -> Iterator[Metric]:
     yield CounterMetricFamily(
         "headrace_jetstream_api_errors", "Refused API requests", value=body["api"]["errors"]
     )
+    times = jetstream.sync_times()
+    if times is not None:
+        yield HistogramMetricFamily(
+            "headrace_sync_seconds",
+            "What the disk took to write and sync a batch",
+            buckets=[("+Inf" if bound == float("inf") else f"{bound:g}", count) for bound, count in times[0]],
+            sum_value=times[1],
+        )
     problems = jetstream.problems(HealthOptions())
     yield GaugeMetricFamily(
         "headrace_jetstream_problems", "What /healthz names, warnings included", value=len(problems)
