@@ -27,6 +27,7 @@ from headrace.storage.commit import GroupCommit, Handover
 from headrace.storage.compaction import Facts
 from headrace.storage.contents import Contents
 from headrace.storage.files import Files
+from headrace.storage.framing import Unreadable
 from headrace.storage.index_feed import IndexFeed
 from headrace.storage.index_interface import Position
 from headrace.storage.interface import (
@@ -44,7 +45,7 @@ from headrace.storage.interface import (
     SubjectState,
 )
 from headrace.storage.log_reads import LogReads
-from headrace.storage.losses import Losses, Unreadable
+from headrace.storage.losses import Losses
 from headrace.storage.record import (
     RECORD_SIZE_MAX,
     SEQUENCE_MAX,
@@ -159,7 +160,12 @@ class FileLog:
         self.is_relaxed = False
         """Whether this log's answers wait for the write alone."""
         writer.durable_to = contents.last
-        feed = IndexFeed(contents, change=lambda: state.change, known_ids=lambda: self._upkeep.known_ids)
+        feed = IndexFeed(
+            contents,
+            change=lambda: state.change,
+            known_ids=lambda: self._upkeep.known_ids,
+            note_damage=self._losses.note_damage,
+        )
         contents.index.use(feed, self._durable)
         if not contents.index.is_ready:
             self._has_index_work = not contents.index.hurry()

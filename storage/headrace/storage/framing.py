@@ -82,6 +82,14 @@ class Damage(NamedTuple):
     header: Header | None = None
 
 
+class Unreadable(NamedTuple):
+    """Bytes of a file that do not check, and what is wrong with them."""
+
+    offset: int
+    size: int
+    what: str
+
+
 class End(NamedTuple):
     """Behind this offset there is nothing but zeros."""
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from headrace.storage.contents import Contents
-from headrace.storage.framing import FILE_HEADER_SIZE
+from headrace.storage.framing import FILE_HEADER_SIZE, Unreadable
 from headrace.storage.index_interface import Position
 from headrace.storage.part_notes import Part
 from headrace.storage.segment import Segment
@@ -18,10 +18,12 @@ class IndexFeed:
         *,
         change: Callable[[], int],
         known_ids: Callable[[], Sequence[tuple[bytes, int, int]]],
+        note_damage: Callable[[Segment, str, Sequence[Unreadable]], int],
     ) -> None:
         self._contents = contents
         self._change = change
         self._known_ids = known_ids
+        self._note_damage = note_damage
 
     def part_after(self, sequence: int, limit: int) -> tuple[Part | None, int]:
         for segment in self._contents.segments.all:
@@ -34,6 +36,12 @@ class IndexFeed:
                 last = min(segment.last, limit)
                 return self._part(segment, first, last), last
         return None, limit
+
+    def note_unreadable(self, part: Part, found: Sequence[Unreadable]) -> None:
+        for segment in self._contents.segments.all:
+            # One that was rewritten meanwhile was read, and its damage met, by whoever did that.
+            if segment.salt == part.salt:
+                self._note_damage(segment, "", found)
 
     def known_ids(self) -> Sequence[tuple[bytes, int, int]]:
         return self._known_ids()

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from headrace.storage.interface import IndexRebuilding, Matcher, StorageError, SubjectState
 
 if TYPE_CHECKING:
+    from headrace.storage.framing import Unreadable
     from headrace.storage.part_notes import Part
 
 __all__ = [
@@ -57,6 +58,10 @@ class Feed(Protocol):
 
     def part_after(self, sequence: int, limit: int) -> "tuple[Part | None, int]":
         """Give the next part behind `sequence`, with nothing above `limit`, and the sequence that it reaches."""
+        ...
+
+    def note_unreadable(self, part: "Part", found: "Sequence[Unreadable]") -> None:
+        """What of a part did not check: it was passed over, and is listed before the index may be asked."""
         ...
 
     def known_ids(self) -> Sequence[tuple[bytes, int, int]]:

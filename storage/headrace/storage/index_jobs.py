@@ -9,18 +9,22 @@ Rows that are being made anew stand at `START` until the first layer behind them
 `START` makes them anew.
 """
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgpack
 
 from headrace.storage.files import Files
+from headrace.storage.framing import Unreadable
 from headrace.storage.index_interface import START, IndexDamaged, Position
 from headrace.storage.index_layer import Delta, Layer
 from headrace.storage.index_root import IndexRoot
 from headrace.storage.index_rows import LogRow
 from headrace.storage.index_writer import LayerWriter
 from headrace.storage.part_notes import Part, notes_of
+
+UNREADABLE_MAX: Final = 64
+"""So many damaged places of a part are named one by one: an answer has to be small."""
 
 Ids = list[tuple[bytes, int, int]]
 """Message id, sequence, time."""
@@ -52,6 +56,13 @@ class DropJob(NamedTuple):
 Job = LayerJob | PartJob | DropJob
 
 
+class Done(NamedTuple):
+    """What a job led to: the log's row, and what of a part's records could not be read."""
+
+    row: LogRow | None
+    unreadable: Sequence[Unreadable] = ()
+
+
 class Executor:
     """Carries out jobs, a transaction at a time."""
 
@@ -60,30 +71,31 @@ class Executor:
         self._files = files
         self._sweep_keys: dict[int, bytes] = {}
 
-    def run(self, job: Job) -> Generator[None, None, LogRow | None]:
-        """Do a job; give the log's row. Raises IndexDamaged, IndexUnwritable, and OSError where a part has no file."""
+    def run(self, job: Job) -> Generator[None, None, Done]:
+        """Do a job. Raises IndexDamaged, IndexUnwritable, and OSError where a part has no file."""
         if isinstance(job, LayerJob):
-            return (yield from self._write(job.stream_id, job.layer, job.horizon_ns))
+            return Done((yield from self._write(job.stream_id, job.layer, job.horizon_ns)))
         if isinstance(job, DropJob):
             self._sweep_keys.pop(job.stream_id, None)
             with self._root.tables.write() as transaction:
                 self._root.drop_log(transaction, job.stream_id)
-            return None
+            return Done(None)
         return (yield from self._tell(job))
 
-    def _tell(self, job: PartJob) -> Generator[None, None, LogRow | None]:
+    def _tell(self, job: PartJob) -> Generator[None, None, Done]:
         row = self._begun(job.stream_id, is_new=job.is_first)
         if job.ids:
             layer = Layer()
             for each in job.ids:
                 layer.add_id(*each)
             row = yield from self._write(job.stream_id, _at_start(layer), 0)
-        for notes in notes_of(self._files, job.part) if job.part is not None else ():
+        unreadable: list[Unreadable] = []
+        for notes in notes_of(self._files, job.part, unreadable) if job.part is not None else ():
             if notes is None:
                 yield
             else:
                 row = yield from self._write(job.stream_id, _at_start(notes), 0)
-        return row
+        return Done(row, _few(unreadable))
 
     def _write(self, stream_id: int, layer: Layer, horizon_ns: int) -> Generator[None, None, LogRow]:
         row = self._begun(stream_id)
@@ -103,6 +115,15 @@ class Executor:
             with self._root.tables.write() as transaction:
                 row = self._root.begin_log(transaction, stream_id)
         return row
+
+
+def _few(unreadable: list[Unreadable]) -> list[Unreadable]:
+    """Make one of all damaged places beyond so many: what lies in between is read again, and found good."""
+    rest = unreadable[UNREADABLE_MAX:]
+    if not rest:
+        return unreadable
+    offset, end = rest[0].offset, rest[-1].offset + rest[-1].size
+    return [*unreadable[:UNREADABLE_MAX], Unreadable(offset, end - offset, f"{len(rest)} places are damaged")]
 
 
 def _at_start(layer: Layer) -> Layer:

@@ -21,14 +21,15 @@ import sys
 import tempfile
 from collections import deque
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import msgpack
 
 from headrace.core.base.engine_choice import ENGINE
+from headrace.storage.framing import Unreadable
 from headrace.storage.index_interface import IndexDamaged, IndexUnwritable
-from headrace.storage.index_jobs import Job, PartJob, encode_job
-from headrace.storage.index_rows import LogRow, parse_log
+from headrace.storage.index_jobs import Done, Job, PartJob, encode_job
+from headrace.storage.index_rows import parse_log
 from headrace.storage.index_worker import JobCut, OnDone
 
 DEATHS_MAX: Final = 3
@@ -53,7 +54,7 @@ DONE: Final = 0
 DAMAGED: Final = 1
 UNWRITABLE: Final = 2
 FAILED: Final = 3
-"""How an answer begins; then comes the log's row, or nothing, or what went wrong."""
+"""How an answer begins; then comes the log's row (empty for none) and what could not be read, or what went wrong."""
 
 
 class ProcessIndexer:
@@ -172,14 +173,14 @@ class ProcessIndexer:
             end = ANSWER_HEAD.size + size
             if len(self._received) < end:
                 return
-            code, value = msgpack.unpackb(bytes(self._received[ANSWER_HEAD.size : end]))
+            code, *values = msgpack.unpackb(bytes(self._received[ANSWER_HEAD.size : end]))
             del self._received[:end]
             assert self._flying is not None, "an answer belongs to a job"
             on_done, self._flying = self._flying[1], None
             self._deaths = 0
             # The next job goes first: its process should not wait for what this one's end leads to.
             self._hand_over()
-            on_done(*_outcome(code, value))
+            on_done(*_outcome(code, values))
 
     def _on_death(self) -> None:
         self._deaths += 1
@@ -209,14 +210,15 @@ class ProcessIndexer:
         self._on_given_up(waiting)
 
 
-def _outcome(code: int, value: bytes | str | None) -> tuple[LogRow | None, Exception | None]:
+def _outcome(code: int, values: list[Any]) -> tuple[Done | None, Exception | None]:
     if code == DONE:
-        return (parse_log(value) if isinstance(value, bytes) else None), None
+        row, unreadable = values
+        return Done(parse_log(row) if row else None, [Unreadable(*each) for each in unreadable]), None
     if code == DAMAGED:
-        return None, IndexDamaged(str(value))
+        return None, IndexDamaged(str(values[0]))
     if code == UNWRITABLE:
-        return None, IndexUnwritable(str(value))
-    return None, OSError(str(value))
+        return None, IndexUnwritable(str(values[0]))
+    return None, OSError(str(values[0]))
 
 
 def _shared_file() -> int:

@@ -11,12 +11,11 @@ from typing import Final, Protocol
 from headrace.core.base.clock import NS_PER_S, Clock
 from headrace.storage.files import Files
 from headrace.storage.index_interface import IndexDamaged, IndexUnwritable
-from headrace.storage.index_jobs import Executor, Job
+from headrace.storage.index_jobs import Done, Executor, Job
 from headrace.storage.index_root import IndexRoot
-from headrace.storage.index_rows import LogRow
 
-OnDone = Callable[[LogRow | None, Exception | None], None]
-"""Hears a log's row, or what went wrong: IndexDamaged, IndexUnwritable, or an OSError of a segment's file."""
+OnDone = Callable[[Done | None, Exception | None], None]
+"""Hears what a job led to, or what went wrong: IndexDamaged, IndexUnwritable, or an OSError of a segment's file."""
 
 FAILURES: Final = (IndexDamaged, IndexUnwritable, OSError)
 
@@ -53,7 +52,7 @@ class InlineIndexer:
         self._clock = clock
         self._executor = Executor(root, files)
         self._waiting: deque[tuple[Job, OnDone]] = deque()
-        self._running: Generator[None, None, LogRow | None] | None = None
+        self._running: Generator[None, None, Done] | None = None
         self._on_done: OnDone | None = None
 
     def submit(self, job: Job, on_done: OnDone) -> None:
@@ -90,16 +89,16 @@ class InlineIndexer:
         if running is None:
             job, self._on_done = self._waiting.popleft()
             running = self._running = self._executor.run(job)
-        row: LogRow | None = None
+        done: Done | None = None
         failure: Exception | None = None
         try:
             next(running)
         except StopIteration as end:
-            row = end.value
+            done = end.value
         except FAILURES as error:
             failure = error
         else:
             return
         on_done, self._on_done, self._running = self._on_done, None, None
         assert on_done is not None, "a job that runs has someone who waits for it"
-        on_done(row, failure)
+        on_done(done, failure)

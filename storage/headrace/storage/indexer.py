@@ -8,14 +8,14 @@ The numbers are handles that it was given. It holds the index's lock by another 
 import os
 import select
 import sys
-from typing import Final
+from typing import Any, Final
 
 import msgpack
 
 from headrace.core.base.chance import Chance
 from headrace.storage.files import RealFiles
 from headrace.storage.index_interface import IndexDamaged, IndexUnwritable
-from headrace.storage.index_jobs import Executor, decode_job
+from headrace.storage.index_jobs import Done, Executor, decode_job
 from headrace.storage.index_process import ANSWER_HEAD, DAMAGED, DONE, FAILED, JOB_HEAD, UNWRITABLE
 from headrace.storage.index_root import IndexRoot
 from headrace.storage.index_rows import log_payload
@@ -53,20 +53,21 @@ class Process:
                 head = os.read(self._jobs, JOB_HEAD.size)
                 if not head:
                     break
-                self._answer(*self._outcome(JOB_HEAD.unpack(head)[0]))
+                self._answer(self._outcome(JOB_HEAD.unpack(head)[0]))
         except (ServerGone, BrokenPipeError):
             pass
         self._tables.leave()
 
-    def _outcome(self, size: int) -> tuple[int, bytes | str | None]:
+    def _outcome(self, size: int) -> tuple[Any, ...]:
         try:
             steps = self._executor.run(decode_job(os.pread(self._data, size, 0)))
             while True:
                 try:
                     next(steps)
                 except StopIteration as end:
-                    row = end.value
-                    return DONE, None if row is None else log_payload(row)
+                    done: Done = end.value
+                    row = b"" if done.row is None else log_payload(done.row)
+                    return DONE, row, done.unreadable
                 if self._poll.poll(0):
                     # One job at a time: what there is to read is the end.
                     raise ServerGone
@@ -77,8 +78,8 @@ class Process:
         except OSError as error:
             return FAILED, str(error)
 
-    def _answer(self, code: int, value: bytes | str | None) -> None:
-        data = msgpack.packb([code, value])
+    def _answer(self, values: tuple[Any, ...]) -> None:
+        data = msgpack.packb(values)
         os.write(self._answers, ANSWER_HEAD.pack(len(data)) + data)
         os.write(self._wake, (1).to_bytes(8, sys.byteorder))
 

@@ -1,26 +1,18 @@
 """What becomes of messages that turn out to be unreadable while a log is in service.
 
-Whoever meets one (a read, a removal, the scrub) has it taken out and listed, in the state log too, so that it is met
-once and the next start knows. Each loss is told in one line.
+Whoever meets one (a read, a removal, the scrub, a rebuild of the lookup index) has it taken out and listed, in the
+state log too, so that it is met once and the next start knows. Each loss is told in one line.
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 from headrace.storage.contents import Contents
+from headrace.storage.framing import Unreadable
 from headrace.storage.interface import CorruptRecord
 from headrace.storage.record import merged, pack_ranges
 from headrace.storage.segment import Segment
 from headrace.storage.segments import Place, Segments
 from headrace.storage.state import DamagedPlace, Lost, Operation
-
-
-class Unreadable(NamedTuple):
-    """Bytes of a file that do not check."""
-
-    offset: int
-    size: int
-    what: str
 
 
 class Losses:

@@ -2,7 +2,7 @@
 
 A `Part` says which records are meant and which of their messages are there, as the log knew it when the part was
 made; so the reader needs nothing but the file. Records are read in order and checked; what does not check is passed
-over, as a get of it would. The compiled engine reads runs of plain records in one go (`collect_notes`), and leaves
+over and named. The compiled engine reads runs of plain records in one go (`collect_notes`), and leaves
 everything else to the code here.
 """
 
@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from headrace.storage.codec import collect_notes
 from headrace.storage.files import Files
-from headrace.storage.framing import End, Found, walk
+from headrace.storage.framing import End, Found, Unreadable, walk
 from headrace.storage.index_layer import Delta, Layer
 from headrace.storage.record import NO_EXTRAS, RecordInvalid, RecordType, parse_extras, parse_message
 
@@ -43,8 +43,11 @@ class Part(NamedTuple):
     run_places: bytes
 
 
-def notes_of(files: Files, part: Part) -> Iterator[Layer | None]:
-    """Read a part; give layers of notes, and None in between where a good deal was read."""
+def notes_of(files: Files, part: Part, unreadable: list[Unreadable]) -> Iterator[Layer | None]:
+    """Read a part; give layers of notes, and None in between where a good deal was read.
+
+    What was passed over is added to `unreadable`.
+    """
     handle = files.open(part.path)
 
     def read(size: int, offset: int) -> bytes:
@@ -52,7 +55,7 @@ def notes_of(files: Files, part: Part) -> Iterator[Layer | None]:
 
     try:
         layer = Layer()
-        reader = _PartReader(part)
+        reader = _PartReader(part, unreadable)
         position = part.start
         while position < part.end:
             position = reader.read(read, position, layer)
@@ -68,8 +71,9 @@ def notes_of(files: Files, part: Part) -> Iterator[Layer | None]:
 
 
 class _PartReader:
-    def __init__(self, part: Part) -> None:
+    def __init__(self, part: Part, unreadable: list[Unreadable]) -> None:
         self._part = part
+        self._unreadable = unreadable
         self._run_sequences = array("Q", part.run_sequences)
         self._run_places = array("I", part.run_places)
 
@@ -100,11 +104,14 @@ class _PartReader:
             stop = position + 1  # one record, or what is between it and the next
         for found in walk(read, part.salt, position):
             if isinstance(found, End):
+                if position < part.end:
+                    self._pass_over(position, part.end - position, "there is nothing where records were")
                 return part.end
             if isinstance(found, Found):
                 self._note(found, layer)
                 position = found.end
             else:
+                self._pass_over(found.offset, found.size, found.what)
                 position = found.offset + found.size
             if position >= stop or layer.notes >= NOTES_MAX:
                 break
@@ -118,12 +125,16 @@ class _PartReader:
         try:
             extras = parse_extras(header, found.body) if header.flags else NO_EXTRAS
             subject = parse_message(header, found.body).subject
-        except RecordInvalid:
+        except RecordInvalid as error:
+            self._pass_over(found.offset, header.end, str(error))
             return
         if self._is_there(sequence):
             layer.add(sequence, subject)
         if extras.message_id:
             layer.add_id(extras.message_id, sequence, header.time_ns)
+
+    def _pass_over(self, offset: int, size: int, what: str) -> None:
+        self._unreadable.append(Unreadable(offset, min(size, self._part.end - offset), what))
 
     def _is_there(self, sequence: int) -> bool:
         part = self._part

@@ -25,10 +25,10 @@ from headrace.storage.framing import (
     HeaderUnreadable,
     NewerFormat,
     Read,
+    Unreadable,
     parse_file_header,
     walk,
 )
-from headrace.storage.losses import Unreadable
 from headrace.storage.record import HEADER_SIZE, RecordInvalid, check_body, parse_header
 from headrace.storage.segment import Segment
 from headrace.storage.sync import Errands

@@ -77,7 +77,7 @@ def collect_postings(
     places: dict[bytes, int | list[int]] = {}
     known = bytearray(len(offsets))
     is_dense = segment.is_dense
-    for layer in notes_of(files, _whole(segment, offsets)):
+    for layer in notes_of(files, _whole(segment, offsets), []):
         yield STEP_SIZE
         if layer is None:
             continue

@@ -34,7 +34,7 @@ from headrace.storage.index_interface import (
     IndexRebuilding,
     Position,
 )
-from headrace.storage.index_jobs import LayerJob, PartJob
+from headrace.storage.index_jobs import Done, LayerJob, PartJob
 from headrace.storage.index_layer import Layer, as_delta
 from headrace.storage.index_rows import (
     KEY_SIZE_MAX,
@@ -52,6 +52,7 @@ from headrace.storage.index_rows import (
 from headrace.storage.index_tables import Table, Transaction
 from headrace.storage.index_worker import JobCut
 from headrace.storage.interface import Matcher, SubjectState
+from headrace.storage.part_notes import Part
 from headrace.storage.subject_view import Chunks, SubjectView
 
 if TYPE_CHECKING:
@@ -120,13 +121,15 @@ class Known:
 class _Rebuild:
     """How far a rebuild is. `stop` is the last sequence that it reads from segments."""
 
-    __slots__ = ("is_begun", "is_telling", "stop", "told_to")
+    __slots__ = ("is_begun", "is_passing_over", "is_telling", "stop", "told_to")
 
     def __init__(self) -> None:
         self.told_to = 0
         self.stop = MAX_SEQUENCE
         self.is_begun = False
         self.is_telling = False
+        self.is_passing_over = False
+        """Whether what is lost just now was not told."""
 
 
 class SubjectIndex:
@@ -309,7 +312,8 @@ class SubjectIndex:
         return self.is_ready
 
     def note_lost(self, sequence: int) -> None:
-        if self._rebuild is None or sequence <= self._rebuild.told_to:
+        rebuild = self._rebuild
+        if rebuild is None or (sequence <= rebuild.told_to and not rebuild.is_passing_over):
             self.rebuild()
 
     def rebuild(self) -> None:
@@ -449,7 +453,7 @@ class SubjectIndex:
         job = LayerJob(self._stream_id, self._layers[0], self._horizon_ns)
         self._owner.submit(job, partial(self._on_written, self._era))
 
-    def _on_written(self, era: int, row: LogRow | None, error: Exception | None) -> None:
+    def _on_written(self, era: int, done: Done | None, error: Exception | None) -> None:
         if era != self._era:
             return  # of rows that are none any more
         if isinstance(error, IndexDamaged):
@@ -461,8 +465,9 @@ class SubjectIndex:
             self._has_failed = True
             self._retry_ns = self._clock.monotonic_ns() + RETRY_AFTER_NS
         else:
-            assert row is not None, "a layer belongs to a log"
-            self._row = row
+            assert done is not None, "there is an error, or what the job led to"
+            assert done.row is not None, "a layer belongs to a log"
+            self._row = done.row
             self._is_unstamped = False
             self._is_writing = False
             self._forget_pending(self._layers[:1])
@@ -507,16 +512,21 @@ class SubjectIndex:
         rebuild.is_telling = True
         job = PartJob(self._stream_id, part, not rebuild.is_begun, ids)
         rebuild.is_begun = True
-        self._owner.submit(job, partial(self._on_told, self._era))
+        self._owner.submit(job, partial(self._on_told, self._era, part))
 
-    def _on_told(self, era: int, row: LogRow | None, error: Exception | None) -> None:
+    def _on_told(self, era: int, part: Part | None, done: Done | None, error: Exception | None) -> None:
         rebuild = self._rebuild
         if era != self._era or rebuild is None:
             return
         rebuild.is_telling = False
         if error is None:
-            assert row is not None, "a part belongs to a log"
-            self._row = row
+            assert done is not None, "there is an error, or what the job led to"
+            assert done.row is not None, "a part belongs to a log"
+            self._row = done.row
+            if done.unreadable and part is not None and self._feed is not None:
+                rebuild.is_passing_over = True
+                self._feed.note_unreadable(part, done.unreadable)
+                rebuild.is_passing_over = False
             self._tell_part(rebuild)
         elif isinstance(error, IndexDamaged):
             self._owner.start_over()

@@ -198,9 +198,8 @@ def test_a_record_that_goes_bad_in_service_is_named_listed_and_skipped(disk: Any
     for each in (b"one", b"two-two", b"three"):
         log.append([disk.entry(payload=each)])
     disk.commit()
-    disk.store.close()
+    (log,) = disk.reopen()
     flip(disk.files, log, b"two-two")
-    (log,) = disk.open().logs()
     size = log.head.size
     with pytest.raises(CorruptRecord, match="record 2 does not check") as refused:
         log.get(2)

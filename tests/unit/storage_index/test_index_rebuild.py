@@ -59,6 +59,17 @@ class Place:
         self.scheduler.settle()
         assert answers == [None]
 
+    def damage(self, text: bytes) -> None:
+        """Change a byte of the segment that holds `text`."""
+        folder = f"{self.log.folder}/seg"
+        for name in self.files.list_folder(folder):
+            handle = self.files.open(f"{folder}/{name}", writable=True)
+            content = self.files.pread(handle, self.files.size(handle), 0)
+            if text in content:
+                self.files.pwrite(handle, b"#", content.index(text))
+                return
+        raise AssertionError("no segment holds it")
+
     def lose_index(self) -> None:
         shutil.rmtree(f"{self.path}/index")
 
@@ -229,3 +240,55 @@ def test_a_stream_serves_by_sequence_while_its_index_is_rebuilt(place: Place) ->
     assert log.count_matching(None, 100) == 102
     place.commit()
     assert log.durable_sequence == 201
+
+
+def damaged_in_two_places(place: Place) -> StreamLog:
+    log = place.store.create({}, memory=False, created_ns=1)
+    for each in range(1, 401):
+        log.append([Entry(b"s.%d" % (each % 7), b"", b"payload-%05d" % each, 1 << 40)])
+    log.remove([(100, 100)])
+    place.commit()
+    for sequence in (30, 31, 100, 250):
+        place.damage(b"payload-%05d" % sequence)
+    place.store.close()
+    place.lose_index()
+    place.open()
+    return place.log
+
+
+def test_a_rebuild_lists_the_damage_that_it_passes_over(place: Place) -> None:
+    log = damaged_in_two_places(place)
+    assert log.is_index_ready
+    assert log.head.lost == ((30, 30), (31, 31), (250, 250))
+    assert log.head.messages == 396
+    check(log)
+
+
+@pytest.mark.usefixtures("slow")
+def test_a_rebuild_beside_the_service_lists_damage_once_and_does_not_begin_again(place: Place) -> None:
+    log = damaged_in_two_places(place)
+    lines: list[str] = []
+    place.store.on_finding = lambda _, text: lines.append(text)
+    told: list[bool] = []
+    log.when_index_ready(lambda: told.append(True))
+    for _ in range(300):
+        place.scheduler.advance(2 * NS_PER_MS)
+    assert told == [True]
+    assert sorted(log.head.lost) == [(30, 30), (31, 31), (250, 250)]
+    assert [line.split(" cannot")[0] for line in lines if "cannot" in line] == [
+        "message 30",
+        "message 31",
+        "message 250",
+    ]
+    check(log)
+    place.commit()
+    place.store.close()
+    place.lose_index()
+    place.open()
+    place.store.on_finding = lambda _, text: lines.append(text)
+    count = len(lines)
+    place.scheduler.advance(600 * NS_PER_MS)
+    assert place.log.is_index_ready
+    assert len(lines) == count
+    assert sorted(place.log.head.lost) == [(30, 30), (31, 31), (250, 250)]
+    check(place.log)
