@@ -271,8 +271,8 @@ def test_a_rewrite_that_meets_a_damaged_record_leaves_it_to_be_named_and_is_not_
         log.append([Entry(b"s", b"", b"message-%03d" % number + b"." * 60, scheduler.now_ns())])
     commit()
     store.close()
-    damage(files, b"message-010")
     store, scheduler = at(files)
+    damage(files, b"message-010")
     (log,) = store.logs()
     # All but every tenth go: what is left is worth a copy, and number 10 is in it.
     log.remove([(first, first + 8) for first in range(1, 100, 10)])
