@@ -156,6 +156,16 @@ class Contents:
             self.index.note_removed(sequence, stored.view.subject, change)
         return True
 
+    def has(self, sequence: int, subject: bytes) -> bool:
+        """Tell whether a live message has this subject; one that cannot be read is believed to have it."""
+        where = self.segments.find(sequence)
+        if where is None:
+            return False
+        try:
+            return self.segments.read(where).view.subject == subject
+        except CorruptRecord:
+            return True
+
     def replace(self, olds: Sequence[tuple[Segment, bytes]], new: Segment, offsets: Offsets) -> None:
         """Put a segment in the place of neighbours; it holds what was live when their gone bits were those given."""
         removed: list[int] = []

@@ -130,7 +130,12 @@ class FileLog:
             segments=contents.segments,
             cache=lookups,
         )
-        self._reads = LogReads(contents, segment_lookups, on_corrupt=self._losses.meet)
+        self._reads = LogReads(
+            contents,
+            segment_lookups,
+            on_corrupt=self._losses.meet,
+            on_mistaken=self._tell,
+        )
         self._fenced = ""
         self._is_touched = False
         self._head: Head | None = None
@@ -517,6 +522,9 @@ class FileLog:
         self._contents.index.when_ready(callback)
 
     # ---- private
+
+    def _tell(self, line: str) -> None:
+        self._losses.tell(line)
 
     def _new_state_target(self) -> Target:
         generation = self._state.generation

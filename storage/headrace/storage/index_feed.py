@@ -43,6 +43,9 @@ class IndexFeed:
             if segment.salt == part.salt:
                 self._note_damage(segment, "", found)
 
+    def has(self, sequence: int, subject: bytes) -> bool:
+        return self._contents.has(sequence, subject)
+
     def known_ids(self) -> Sequence[tuple[bytes, int, int]]:
         return self._known_ids()
 

@@ -64,6 +64,10 @@ class Feed(Protocol):
         """What of a part did not check: it was passed over, and is listed before the index may be asked."""
         ...
 
+    def has(self, sequence: int, subject: bytes) -> bool:
+        """Tell whether the log has this message, with this subject; one that cannot be read is believed to be it."""
+        ...
+
     def known_ids(self) -> Sequence[tuple[bytes, int, int]]:
         """Give (message id, sequence, time) of ids that are known without their messages."""
         ...

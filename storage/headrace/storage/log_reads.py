@@ -3,12 +3,14 @@
 What does not check is taken out of the log and listed as lost on the spot (`on_corrupt`); scans go on behind it, and
 a get of exactly that message raises. Which messages a subject has is the index's to say; which of a sealed segment's
 messages a wildcard means, its sidecar's (`segment_lookups.py`).
+
+What the index says is compared with the messages that it names, wherever these are read or removed. Where they differ
+the index is rebuilt, which is told in a line, and the log is read without it.
 """
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from heapq import merge
-from itertools import chain
 from typing import Final, TypeVar
 
 from headrace.core.base.message import View
@@ -29,6 +31,8 @@ FEW_SUBJECTS: Final = 1000
 READ_FOR_VERDICT_MAX: Final = 4096
 """How many messages of the segment that is written to are read for one count."""
 
+MISTAKEN: Final = "the index names other messages than the log has; it is rebuilt"
+
 _Answer = TypeVar("_Answer")
 
 
@@ -36,12 +40,18 @@ class LogReads:
     """The reading half of a file log."""
 
     def __init__(
-        self, contents: Contents, lookups: SegmentLookups, *, on_corrupt: Callable[[Place], None]
+        self,
+        contents: Contents,
+        lookups: SegmentLookups,
+        *,
+        on_corrupt: Callable[[Place], None],
+        on_mistaken: Callable[[str], None],
     ) -> None:
         self._lookups = lookups
         self._contents = contents
         self._segments = contents.segments
         self._on_corrupt = on_corrupt
+        self._on_mistaken = on_mistaken
 
     def get(self, sequence: int) -> View | None:
         """Give a message. Raises CorruptRecord."""
@@ -65,6 +75,36 @@ class LogReads:
         steps_max: int,
     ) -> Scan:
         """Read matching messages within bounds."""
+
+        def read(*, follows: bool) -> Scan:
+            return self._scan(
+                start,
+                stop,
+                match,
+                messages_max=messages_max,
+                size_max=size_max,
+                steps_max=steps_max,
+                follows=follows,
+            )
+
+        try:
+            return read(follows=True)
+        except IndexDamaged as error:
+            self._distrust(error)
+            return read(follows=False)
+
+    def _scan(
+        self,
+        start: int,
+        stop: int,
+        match: Matcher | None,
+        *,
+        messages_max: int,
+        size_max: int,
+        steps_max: int,
+        follows: bool,
+    ) -> Scan:
+        """Scan; `follows`: the index may say where literal subjects are. Raises IndexDamaged."""
         last = min(stop, self._contents.last)
         views: list[View] = []
         size = 0
@@ -77,7 +117,9 @@ class LogReads:
         corrupt: list[Place] = []
         following = stop + 1
         budget = _Steps(steps_max)
-        for segment, place, end in self._runs(match, start, budget):
+        follows = follows and self._is_followed(match)
+        runs = self._followed(match, start) if match and follows else self._runs(match, start, budget)
+        for segment, place, end in runs:
             sequence = self._segments.sequence(segment, place)
             end = min(end, place + last - sequence + 1)
             while place < end:
@@ -97,6 +139,8 @@ class LogReads:
                     count = len(found)
                     if matches is not None:
                         found = [view for view in found if matches(view.subject)]
+                    if follows and len(found) < count:
+                        raise IndexDamaged(MISTAKEN)
                     size += sum(len(view.subject) + len(view.headers) + len(view.payload) for view in found)
                     views += found
                 else:
@@ -110,6 +154,8 @@ class LogReads:
                         if matches is None or matches(view.subject):
                             views.append(view)
                             size += len(view.subject) + len(view.headers) + len(view.payload)
+                        elif follows:
+                            raise IndexDamaged(MISTAKEN)
                 budget.left -= count
                 place += count
                 sequence += count
@@ -202,7 +248,7 @@ class LogReads:
                 if not sequence:
                     return None
             else:
-                sequence = self._ask(lambda: self._contents.index.last_matching(match, limit))  # noqa: B023  (called at once)
+                sequence = self._ask(partial(self._last_named, match, limit))
             if not sequence:
                 return None
             try:
@@ -214,6 +260,20 @@ class LogReads:
             at_most = sequence - 1
             if not at_most:
                 return None
+
+    def _last_named(self, match: Matcher, at_most: int) -> int:
+        sequence = self._contents.index.last_matching(match, at_most)
+        if sequence:
+            where = self._segments.find(sequence)
+            if where is None or not self._is_meant(where, match):
+                raise IndexDamaged(MISTAKEN)
+        return sequence
+
+    def _is_meant(self, where: Place, match: Matcher) -> bool:
+        try:
+            return match.matches(self._segments.read(where).view.subject)
+        except CorruptRecord:
+            return True
 
     def count_matching(self, match: Matcher | None, start: int) -> int:
         """Count live messages of matching subjects at or above `start`."""
@@ -227,11 +287,34 @@ class LogReads:
         return self._ask(lambda: self._contents.index.count_matching(match, start))
 
     def find_message_id(self, message_id: bytes, since_ns: int) -> int | None:
-        return self._ask(lambda: self._contents.index.find_message_id(message_id, since_ns))
+        def named() -> int | None:
+            sequence = self._contents.index.find_message_id(message_id, since_ns)
+            if sequence is not None and self._is_other_id(sequence, message_id):
+                raise IndexDamaged(MISTAKEN)
+            return sequence
+
+        return self._ask(named)
+
+    def _is_other_id(self, sequence: int, message_id: bytes) -> bool:
+        """Tell whether a message that is still there was stored with another id."""
+        where = self._segments.find(sequence)
+        if where is None:
+            return False
+        try:
+            return self._segments.read(where).extras.message_id != message_id
+        except CorruptRecord:
+            return False
 
     def sequences(self, subject: bytes) -> list[int]:
         """Give all messages of a subject, ascending."""
-        return self._ask(lambda: list(self._contents.index.sequences(subject, 1)))
+
+        def named() -> list[int]:
+            sequences = list(self._contents.index.sequences(subject, 1))
+            if not all(self._contents.has(each, subject) for each in sequences):
+                raise IndexDamaged(MISTAKEN)
+            return sequences
+
+        return self._ask(named)
 
     def _runs(
         self, match: Matcher | None, start: int, budget: "_Steps"
@@ -242,9 +325,14 @@ class LogReads:
         """
         if match is None:
             return self._segments.live_places(start)
-        if match.literals is None or len(match.literals) > MERGED_LITERALS_MAX:
-            return self._judged(match, start, budget)
-        return ((segment, place, place + 1) for segment, place in self._followed(match.literals, start))
+        return self._judged(match, start, budget)
+
+    def _is_followed(self, match: Matcher | None) -> bool:
+        """Tell whether the index is asked where messages are: of few subjects, and while it can say."""
+        if match is None or match.literals is None or len(match.literals) > MERGED_LITERALS_MAX:
+            return False
+        index = self._contents.index
+        return index.is_ready or index.hurry()
 
     def _judged(self, match: Matcher, start: int, budget: "_Steps") -> Iterator[tuple[Segment, int, int]]:
         verdict: Verdict | None = None
@@ -318,13 +406,14 @@ class LogReads:
         except CorruptRecord:
             return None
 
-    def _followed(self, literals: Iterable[bytes], start: int) -> Iterator[Place]:
+    def _followed(self, match: Matcher, start: int) -> Iterator[tuple[Segment, int, int]]:
+        """Give where messages of literal subjects lie, one by one. Raises IndexDamaged."""
         index = self._contents.index
-        found = self._ask(lambda: [_begun(index.sequences(subject, start)) for subject in literals])
-        for sequence in merge(*found):
+        for sequence in merge(*(index.sequences(subject, start) for subject in match.literals or ())):
             where = self._segments.find(sequence)
-            if where is not None:
-                yield where
+            if where is None:
+                raise IndexDamaged(MISTAKEN)
+            yield where.segment, where.place, where.place + 1
 
     def _ask(self, question: Callable[[], _Answer]) -> _Answer:
         """Ask the index; where it is damaged, have it rebuilt. Raises IndexRebuilding while that takes its time."""
@@ -333,10 +422,15 @@ class LogReads:
             index.hurry()
         try:
             return question()
-        except IndexDamaged:
-            index.distrust()
-            index.hurry()
+        except IndexDamaged as error:
+            self._distrust(error)
             return question()
+
+    def _distrust(self, error: IndexDamaged) -> None:
+        self._on_mistaken(str(error))
+        index = self._contents.index
+        index.distrust()
+        index.hurry()
 
 
 class _Steps:
@@ -346,9 +440,3 @@ class _Steps:
 
     def __init__(self, left: int) -> None:
         self.left = left
-
-
-def _begun(sequences: Iterator[int]) -> Iterator[int]:
-    """Look up the first element now, so that a damaged index shows where it is dealt with."""
-    first = next(sequences, None)
-    return iter(()) if first is None else chain((first,), sequences)

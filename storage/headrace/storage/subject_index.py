@@ -622,6 +622,9 @@ class SubjectIndex:
                     "a subject of the index counts messages that it does not have; it is rebuilt"
                 )
             known.floor = known.first
+            feed = self._feed
+            if feed is not None and not all(feed.has(each, subject) for each in {known.first, known.last}):
+                raise IndexDamaged("a subject of the index has other messages in the log; it is rebuilt")
         return known
 
     def _settle(self, count_max: int = 0) -> None:

@@ -2,7 +2,7 @@
 
 import random
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,12 @@ from headrace.core.base.clock import NS_PER_MS, VirtualScheduler
 from headrace.storage import part_notes, subject_index
 from headrace.storage.bounds import Bounds
 from headrace.storage.faulty_files import FaultyFiles
+from headrace.storage.file_log import FileLog
+from headrace.storage.index_root import IndexRoot
+from headrace.storage.index_rows import name_key, prefix_bytes, seal, unseal
+from headrace.storage.index_tables import Table
 from headrace.storage.interface import Effect, Entry, IndexRebuilding, StreamLog, SubjectState
+from headrace.storage.lmdb_tables import LmdbTables
 from headrace.storage.store import FileStore, StoreOptions, open_store
 
 BOUNDS = Bounds(segment_size_first=4096, segment_size_max=8192, checkpoint_count=40, generation_size_min=2000)
@@ -26,6 +31,14 @@ class Any:
 
     def matches(self, subject: bytes) -> bool:
         return subject.startswith(self.start)
+
+
+class Literal:
+    def __init__(self, *subjects: bytes) -> None:
+        self.literals = frozenset(subjects)
+
+    def matches(self, subject: bytes) -> bool:
+        return subject in self.literals
 
 
 class Place:
@@ -61,7 +74,9 @@ class Place:
 
     def damage(self, text: bytes) -> None:
         """Change a byte of the segment that holds `text`."""
-        folder = f"{self.log.folder}/seg"
+        log = self.log
+        assert isinstance(log, FileLog)
+        folder = f"{log.folder}/seg"
         for name in self.files.list_folder(folder):
             handle = self.files.open(f"{folder}/{name}", writable=True)
             content = self.files.pread(handle, self.files.size(handle), 0)
@@ -292,3 +307,67 @@ def test_a_rebuild_beside_the_service_lists_damage_once_and_does_not_begin_again
     assert len(lines) == count
     assert sorted(place.log.head.lost) == [(30, 30), (31, 31), (250, 250)]
     check(place.log)
+
+
+def mistaken(place: Place) -> tuple[StreamLog, list[str]]:
+    """Have the index say of s.1 what it should say of s.2, with every checksum right."""
+    log = place.store.create({}, memory=False, created_ns=1)
+    for each in range(1, 301):
+        message_id = b"id-%d" % each if each < 5 else b""
+        log.append([Entry(b"s.%d" % (each % 3), b"", b"%d" % each, 1 << 40, message_id)])
+    place.commit()
+    place.scheduler.advance(100 * NS_PER_MS)
+    stream_id = log.stream_id
+    place.store.close()
+    tables = LmdbTables(f"{place.path}/index")
+    root = IndexRoot(tables, Chance(1))
+    with tables.write() as transaction:
+        row = root.load_log(transaction, stream_id)
+        assert row is not None
+        prefix = prefix_bytes(row.subject_prefix)
+        keys = [name_key(prefix, subject, root.secret) for subject in (b"s.1", b"s.2")]
+        payload = unseal(keys[1], transaction.get(Table.SUBJECTS, keys[1]) or b"")
+        transaction.put(Table.SUBJECTS, keys[0], seal(keys[0], payload.replace(b"s.2", b"s.1")))
+        ids = prefix_bytes(row.id_prefix)
+        keys = [name_key(ids, each, root.secret) for each in (b"id-1", b"id-2")]
+        payload = unseal(keys[1], transaction.get(Table.IDS, keys[1]) or b"")
+        transaction.put(Table.IDS, keys[0], seal(keys[0], payload.replace(b"id-2", b"id-1")))
+    tables.close()
+    place.open()
+    assert place.log.is_index_ready
+    lines: list[str] = []
+    place.store.on_finding = lambda _, text: lines.append(text)
+    return place.log, lines
+
+
+@pytest.mark.parametrize("ask", range(5))
+def test_an_index_that_names_other_messages_than_the_log_has_is_rebuilt_before_it_answers(
+    place: Place, ask: int
+) -> None:
+    log, lines = mistaken(place)
+    literal = Literal(b"s.1")
+    asked: list[Callable[[], object]] = [
+        lambda: log.subject(b"s.1"),
+        lambda: [each.sequence for each in log.scan(1, 300, literal, messages_max=3, size_max=1 << 20).views],
+        lambda: log.find_message_id(b"id-1", 0),
+        lambda: getattr(log.last_matching(literal), "sequence", 0),
+        lambda: log.append([Entry(b"s.1", b"", b"", 1, b"", 0, Effect(subject_before=True))]),
+    ]
+    expected: list[object] = [SubjectState(b"s.1", 100, 1, 298), [1, 4, 7], 1, 298, 301]
+    assert asked[ask]() == expected[ask]
+    assert len(lines) == 1, "it is said once"
+    assert "rebuilt" in lines[0]
+    assert log.is_index_ready
+    if ask == 4:
+        assert log.subject(b"s.1") == SubjectState(b"s.1", 1, 301, 301)
+        assert log.subject(b"s.2") == SubjectState(b"s.2", 100, 2, 299)
+    check(log)
+
+
+@pytest.mark.usefixtures("slow")
+def test_a_scan_reads_the_log_while_a_mistaken_index_is_rebuilt(place: Place) -> None:
+    log, lines = mistaken(place)
+    found = log.scan(1, 300, Literal(b"s.1"), messages_max=999, size_max=1 << 20).views
+    assert [each.sequence for each in found] == list(range(1, 300, 3))
+    assert not log.is_index_ready
+    assert len(lines) == 1
