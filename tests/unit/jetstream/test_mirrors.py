@@ -443,3 +443,61 @@ def test_a_servers_own_domain_is_no_other_place() -> None:
     _mirror(world, external={"api": "$JS.hub.API", "deliver": ""})
     _run(world)
     assert world.messages("M") == [(1, "s.1", b"x")]
+
+
+def test_a_sourced_counter_adds_the_difference_to_what_was_seen(world: World) -> None:
+    world.create(allow_msg_counter=True)
+    for value in ("5", "-2"):
+        world.publish("s.1", Nats_Incr=value)
+    _gather(world, {"name": "S"}, subjects=["g.>"], allow_msg_counter=True)
+    _run(world)
+    world.publish("s.1", Nats_Incr=str(10**30))
+    _run(world)
+    assert [payload for _, _, payload in world.messages("G")] == [
+        b'{"val":"%d"}' % total for total in (5, 3, 10**30 + 3)
+    ]
+    block = _headers(world, "G", 2)
+    assert headers.get(block, b"Nats-Incr") == b"-2"
+    assert headers.get(block, b"Nats-Counter-Sources") == b'{"S":{"s.1":"3"}}'
+
+
+def test_increments_of_ones_own_and_sourced_ones_make_one_total(world: World) -> None:
+    world.create(allow_msg_counter=True)
+    transforms = [{"src": "s.>", "dest": "g.>"}]
+    _gather(world, {"name": "S", "subject_transforms": transforms}, subjects=["g.>"], allow_msg_counter=True)
+    world.publish("s.1", Nats_Incr="5")
+    _run(world)
+    assert world.publish("g.1", Nats_Incr="100")["val"] == "105"
+    world.jetstream.close()
+    world.start()
+    world.publish("s.1", Nats_Incr="1")
+    _run(world)
+    assert world.messages("G")[-1][2] == b'{"val":"106"}'
+
+
+def test_what_is_no_counter_is_left_out_of_one(world: World) -> None:
+    world.create()
+    world.publish("s.1", b"x")
+    world.publish("s.1", b"x", Color="red")
+    _gather(world, {"name": "S"}, allow_msg_counter=True)
+    _run(world)
+    assert world.messages("G") == []
+
+
+def test_a_mirror_answers_for_its_origin_while_that_does_not(world: World) -> None:
+    world.create(allow_direct=True)
+    world.publish("s.1", b"x")
+    _mirror(world)
+    _run(world)
+    assert world.ask("STREAM.INFO.M")["config"]["mirror_direct"] is True
+    (answer,) = world.direct("S", {"seq": 1})
+    assert headers.get(answer.headers, b"Nats-Stream") == b"S"
+    world.ask("STREAM.DELETE.S")
+    (answer,) = world.direct("S", {"last_by_subj": "s.1"})
+    assert headers.get(answer.headers, b"Nats-Stream") == b"M"
+    assert answer.payload == b"x"
+    (answer,) = world.direct("S.s.1")
+    assert answer.payload == b"x"
+    world.create(allow_direct=True)
+    _run(world)
+    assert world.status("S", {"seq": 1}) == b"404 Message Not Found"

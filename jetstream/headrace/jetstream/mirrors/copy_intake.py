@@ -2,13 +2,17 @@
 
 An origin has judged its messages already. So nothing is expected of them, and what they ask of retention (a TTL, a
 rollup) is done where the target allows it. A mirror keeps times, and sequences, which are its caller's affair; a
-sourced message is a new one.
+sourced message is a new one, and in a counter stream it adds what its origin has added.
 """
 
 from typing import TYPE_CHECKING, Final
 
 from headrace.core.base.clock import NS_PER_S
+from headrace.jetstream import error_table
+from headrace.jetstream.errors import ApiError
+from headrace.jetstream.mirrors.origins import replaced
 from headrace.jetstream.models.ttl import FOREVER, parse_ttl
+from headrace.jetstream.streams.counters import SOURCES, joined, payload_of, total_of
 from headrace.jetstream.streams.intake import Intake
 from headrace.jetstream.streams.publish_headers import NO_WISHES, Wishes, parse_wishes
 
@@ -33,11 +37,21 @@ class CopyIntake(Intake):
         """
         self._now_ns = time_ns or self._time_ns
         wishes = parse_wishes(block) if block else NO_WISHES
+        if wishes is NO_WISHES and self._config.allow_msg_counter:
+            return False
         if wishes is NO_WISHES:
             self._store(subject, block, payload, b"", b"")
         else:
             if not time_ns and self._is_known(wishes):
                 return False
+            if self._config.allow_msg_counter:
+                try:
+                    block, payload = self._joined(subject, block, payload, wishes)
+                except ApiError as error:
+                    self._stream.context.log.warning(
+                        f"Stream '{self._config.name}': {error}: left out of a counter"
+                    )
+                    return False
             rollup = (wishes.rollup or b"").lower()
             sequence = self._store(
                 subject,
@@ -64,6 +78,17 @@ class CopyIntake(Intake):
         if wishes.message_id in self._message_ids:
             return True
         return self._log.find_message_id(wishes.message_id, max(0, self._now_ns - window_ns)) is not None
+
+    def _joined(self, subject: bytes, block: bytes, payload: bytes, wishes: Wishes) -> tuple[bytes, bytes]:
+        """Give headers and total to store for a counter's message. Raises ApiError where it is none."""
+        if wishes.increment is None:
+            raise ApiError(error_table.MESSAGE_INCR_MISSING)
+        parts = (wishes.source or b"").decode("utf-8", "replace").split(" ")
+        origin_subject = parts[4] if len(parts) > 4 else subject.decode("utf-8", "replace")
+        counter, increment = joined(self._counter(subject), parts[0], origin_subject, total_of(payload))
+        self._counters[subject] = counter
+        block = replaced(block, b"Nats-Incr", b"%d" % increment)
+        return replaced(block, SOURCES, counter.sources), payload_of(counter)
 
     def _note_end(self, sequence: int, subject: bytes, wishes: Wishes) -> None:
         if wishes.ttl is None or not self._config.allow_msg_ttl:

@@ -124,6 +124,7 @@ class Follower:
             return
         self._phase = Phase.FOLLOWING
         self._origin = origin
+        self.on_origin_changed(origin)
         self.error = None
         origin.followers.append(self)
         self._next = self._first_wanted(origin)
@@ -139,6 +140,13 @@ class Follower:
             self._phase = Phase.WAITING
             self._origin = None
             self.error = ApiError(error_table.STREAM_NOT_FOUND)
+            self.on_origin_changed(None)
+
+    def on_origin_changed(self, origin: "Stream | None") -> None:
+        """The origin has come, has another configuration, or has gone."""
+        if self._positions is None:
+            is_direct = origin is not None and origin.config.allow_direct
+            self._target.on_mirrored(is_origin_direct=is_direct)
 
     def _first_wanted(self, origin: "Stream") -> int:
         """Say where to begin, or to go on."""

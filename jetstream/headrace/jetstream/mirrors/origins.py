@@ -119,6 +119,17 @@ def sourced_block(block: bytes, value: bytes) -> bytes:
     return _encoded([*fields, (SOURCE_HEADER, value)])
 
 
+def replaced(block: bytes, key: bytes, value: bytes) -> bytes:
+    """Give headers with a field's value changed where it stands, or added at the end."""
+    fields = list(_fields(block))
+    places = [place for place, field in enumerate(fields) if field[0] == key]
+    if places:
+        fields[places[0]] = (key, value)
+    else:
+        fields.append((key, value))
+    return _encoded(fields)
+
+
 def _fields(block: bytes) -> tuple[tuple[bytes, bytes], ...]:
     parsed = headers.parse(block)
     return parsed.fields if parsed is not None else ()

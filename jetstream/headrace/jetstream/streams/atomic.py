@@ -163,17 +163,17 @@ class AtomicBatches:
 
     def _abandon(self, batch: AtomicBatch, reason: str) -> None:
         self._close(batch)
-        name = self._stream.name
-        self._context.advise(
-            self._stream.account.name,
-            b"$JS.EVENT.ADVISORY.STREAM.BATCH_ABANDONED." + name.encode(),
-            {
-                "type": "io.nats.jetstream.advisory.v1.stream_batch_abandoned",
-                "stream": name,
-                "batch": batch.batch_id.decode("utf-8", "replace"),
-                "reason": reason,
-            },
-        )
+        name, account, context = self._stream.name, self._stream.account.name, self._context
+        subject = b"$JS.EVENT.ADVISORY.STREAM.BATCH_ABANDONED." + name.encode()
+        body = {
+            "type": "io.nats.jetstream.advisory.v1.stream_batch_abandoned",
+            "stream": name,
+            "batch": batch.batch_id.decode("utf-8", "replace"),
+            "reason": reason,
+        }
+        if account != context.system_account:
+            context.advise(account, subject, body)
+        context.advise(context.system_account, subject, {**body, "account": account})
         self._context.bus.request_turn()
 
     def _close(self, batch: AtomicBatch) -> None:

@@ -2,7 +2,8 @@
 
 A total is an integer of any size. It stands in the payload of the subject's last message, `{"val":"<total>"}`, so that
 deleting that message makes the one before count again. Beside it, `Nats-Counter-Sources` keeps what sourced streams
-have contributed; an increment takes it over.
+have contributed, by stream and subject; an increment takes it over. A sourced message carries its origin's total, so
+what it adds is the difference to the total that was seen before.
 
 Source: the streams reference, section 7.4.
 """
@@ -42,14 +43,33 @@ def counter_of(view: View | None) -> Counter:
     """Read a subject's last message; none counts from 0. Raises ApiError where it is no counter's."""
     if view is None:
         return Counter()
+    return Counter(total_of(view.payload), headers.get(view.headers, SOURCES) or b"")
+
+
+def total_of(payload: bytes) -> int:
+    """Read what is stored of a counter. Raises ApiError where it is none."""
     try:
-        value = json.loads(view.payload)["val"].encode()
+        value = json.loads(payload)["val"].encode()
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         value = b""
     total = parse_increment(value)
     if total is None:
         raise ApiError(error_table.MESSAGE_COUNTER_BROKEN)
-    return Counter(total, headers.get(view.headers, SOURCES) or b"")
+    return total
+
+
+def joined(counter: Counter, origin: str, subject: str, total: int) -> tuple[Counter, int]:
+    """Give a counter with the total that an origin's subject has now, and what that adds. Raises ApiError."""
+    try:
+        sources: dict[str, dict[str, str]] = json.loads(counter.sources) if counter.sources else {}
+        seen = sources.setdefault(origin, {})
+        before = parse_increment(seen.get(subject, "0").encode()) or 0
+        seen[subject] = str(total)
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise ApiError(error_table.MESSAGE_COUNTER_BROKEN) from error
+    text = json.dumps(sources, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    increment = total - before
+    return added(Counter(counter.total, text.encode()), increment), increment
 
 
 def added(counter: Counter, increment: int) -> Counter:

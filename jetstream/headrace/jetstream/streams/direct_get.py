@@ -71,8 +71,10 @@ class _Status(Exception):
 class DirectGet:
     """Answers the direct gets of one stream; the sink of its captures."""
 
-    def __init__(self, stream: "Stream") -> None:
+    def __init__(self, stream: "Stream", asked_name: str = "") -> None:
+        """`asked_name`: the one in requests' subjects, where it is another one's (a mirror's origin's)."""
         self._stream = stream
+        self._asked_name = (asked_name or stream.name).encode()
         self._log = stream.log
         self._name = stream.name.encode()
         self._waiting_size = 0
@@ -144,7 +146,7 @@ class DirectGet:
 
     def _subject_asked(self, subject: bytes) -> bytes | None:
         """Give what stands behind the stream's name, None for the form with a body."""
-        mark = b".DIRECT.GET." + self._name
+        mark = b".DIRECT.GET." + self._asked_name
         rest = subject[subject.index(mark) + len(mark) :]
         return rest[1:] if rest else None
 

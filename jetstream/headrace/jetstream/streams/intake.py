@@ -228,14 +228,18 @@ class Intake:
         increment = parse_increment(wishes.increment or b"")
         if increment is None:
             raise ApiError(error_table.MESSAGE_INCR_MISSING)
+        counter = added(self._counter(subject), increment)
+        if counter.sources:
+            block = headers.with_field(headers.without(block, (SOURCES,)), SOURCES, counter.sources)
+        return block, counter
+
+    def _counter(self, subject: bytes) -> Counter:
+        """Give where a subject stands. Raises ApiError where its last message is no counter's."""
         counter = self._counters.get(subject)
         if counter is None:
             state = self._log.subject(subject)
             counter = counter_of(self._log.get(state.last_sequence) if state is not None else None)
-        counter = added(counter, increment)
-        if counter.sources:
-            block = headers.with_field(headers.without(block, (SOURCES,)), SOURCES, counter.sources)
-        return block, counter
+        return counter
 
     def _lengthened(self, ttl: int, block: bytes) -> tuple[int, bytes]:
         """Let a message live as long as a delete marker of its subject, which it would uncover otherwise."""

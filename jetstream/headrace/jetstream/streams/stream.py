@@ -50,7 +50,8 @@ class Stream:
         self.accounted_size = 0
         self.last_message_id: bytes | None = None
         self._captures: dict[bytes, Registration] = {}
-        self._direct_captures: list[Registration] = []
+        self._direct_captures: dict[str, list[Registration]] = {}
+        self._is_origin_direct = False
         self.transform = input_transform(config)
         self.republisher = Republisher(self)
         self.interest = Interest(self)
@@ -116,7 +117,7 @@ class Stream:
         self.interest.sweep_later()
         self.schedules.open()
         self._capture_subjects()
-        self._capture_direct()
+        self._capture_direct(self._direct_names())
         self.on_changed()
         self.on_durable()
         self.upstreams.open()
@@ -125,10 +126,10 @@ class Stream:
 
     def close(self, reason: CloseReason) -> None:
         """Take no more messages; the log stays as it is."""
-        for capture in (*self._captures.values(), *self._direct_captures):
+        for capture in self._captures.values():
             capture.close()
         self._captures.clear()
-        self._direct_captures.clear()
+        self._capture_direct(frozenset())
         self._expiry.close()
         self.interest.close()
         self.schedules.close()
@@ -166,7 +167,9 @@ class Stream:
         if old.retention != config.retention:
             self.interest.sweep()
         self._capture_subjects()
-        self._capture_direct()
+        self._capture_direct(self._direct_names())
+        for follower in self.followers:
+            follower.on_origin_changed(self)
         self._expiry.on_config()
         self.upstreams.on_config()
         self.on_changed()
@@ -179,17 +182,37 @@ class Stream:
         for subject in sorted(wanted - set(self._captures)):
             self._captures[subject] = bus.capture(self.account.name, subject, self._publishing)
 
-    def _capture_direct(self) -> None:
-        if not self.config.allow_direct:
-            for capture in self._direct_captures:
+    def on_mirrored(self, *, is_origin_direct: bool) -> None:
+        """The stream that this one mirrors has come, changed or gone; it answers direct gets itself or does not."""
+        self._is_origin_direct = is_origin_direct
+        self._capture_direct(self._direct_names())
+
+    def _direct_names(self) -> frozenset[str]:
+        """Give the names under which this stream answers direct gets: its own, and its origin's that does not."""
+        config = self.config
+        names = {self.name} if config.allow_direct else set[str]()
+        mirror = config.mirror
+        if (
+            config.mirror_direct
+            and mirror is not None
+            and mirror.external is None
+            and not self._is_origin_direct
+        ):
+            names.add(mirror.name)
+        return frozenset(names)
+
+    def _capture_direct(self, names: frozenset[str]) -> None:
+        for name in set(self._direct_captures) - names:
+            for capture in self._direct_captures.pop(name):
                 capture.close()
-            self._direct_captures.clear()
-        elif not self._direct_captures:
-            sink = DirectGet(self)
-            for prefix in self.context.api_prefixes:
-                subject = b"%bDIRECT.GET.%b" % (prefix, self.name.encode())
-                for each in (subject, subject + b".>"):
-                    self._direct_captures.append(self.context.bus.capture(self.account.name, each, sink))
+        for name in sorted(names - set(self._direct_captures)):
+            sink = DirectGet(self, name)
+            self._direct_captures[name] = [
+                self.context.bus.capture(self.account.name, each, sink)
+                for prefix in self.context.api_prefixes
+                for subject in (b"%bDIRECT.GET.%b" % (prefix, name.encode()),)
+                for each in (subject, subject + b".>")
+            ]
 
     # what follows from a change of the log
 
