@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.core.base.message import Message, MessageBatch
+from headrace.core.base.message import Message, MessageBatch, View
 from headrace.storage import record
 
 compiled_log = pytest.importorskip("headrace.storage.compiled_log", reason="not built")
@@ -161,3 +161,9 @@ def test_a_record_of_another_place_is_not_decoded(change: str) -> None:
         size_max=1000,
     )
     assert views == []
+
+
+def test_both_measure_views_alike() -> None:
+    views = [View(1, 2, b"abc", b"", b"1234"), View(2, 2, b"a", b"NATS/1.0\r\n\r\n", b"")]
+    assert compiled_log.views_size(views) == record.views_size(views) == 7 + 13
+    assert compiled_log.views_size([]) == record.views_size([]) == 0

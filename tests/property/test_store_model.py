@@ -83,6 +83,10 @@ class LogMachine(RuleBasedStateMachine):
         self.model.append_batch(batch, time_ns)
         assert self.log.append_batch(batch, time_ns) == first
 
+    @rule(subject=subjects, fields=st.lists(st.tuples(headers, payloads), min_size=2, max_size=30))
+    def append_batch_on_one_subject(self, subject: bytes, fields: list[tuple[bytes, bytes]]) -> None:
+        self.append_batch([(subject, *each) for each in fields])
+
     @rule(ahead=st.integers(min_value=-3, max_value=5000))
     def skip(self, ahead: int) -> None:
         last, time_ns = max(0, self.model.last + ahead), self.tick()

@@ -59,7 +59,7 @@ _Native: Callable[[Wake], SyncWorker] | None = None
 _decode_run: DecodeRun | None = None
 _collect_notes: CollectNotes | None = None
 if ENGINE == "compiled":
-    from headrace.storage.compiled_log import SyncThread, encode_batch
+    from headrace.storage.compiled_log import SyncThread, encode_batch, views_size
     from headrace.storage.compiled_log import collect_notes as _compiled_collect_notes
     from headrace.storage.compiled_log import decode_run as _compiled_decode_run
 
@@ -68,11 +68,20 @@ if ENGINE == "compiled":
     _collect_notes = _compiled_collect_notes
 else:
     encode_batch = record.encode_batch
+    views_size = record.views_size
 
 decode_run: Final = _decode_run
 collect_notes: Final = _collect_notes
 
-__all__ = ["CollectNotes", "DecodeRun", "collect_notes", "decode_run", "encode_batch", "sync_thread"]
+__all__ = [
+    "CollectNotes",
+    "DecodeRun",
+    "collect_notes",
+    "decode_run",
+    "encode_batch",
+    "sync_thread",
+    "views_size",
+]
 
 
 def sync_thread(files: Files, wake: Wake) -> SyncWorker:

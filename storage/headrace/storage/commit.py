@@ -38,7 +38,7 @@ LAZY_NS: Final = 100 * NS_PER_MS
 """The longest that changes which ask for no sync stay unwritten. Source: docs/storage-format.md's promise on acks."""
 
 HERE_SIZE_MAX: Final = 64 * 1024
-"""Bytes of a cycle without syncs that are written on the loop's thread: into the page cache, 20 us [measured]."""
+"""Bytes of a cycle without syncs that are written on the loop's thread: into the page cache, 13 us [measured]."""
 
 RELAXED_NS: Final = 120 * NS_PER_S
 """The longest that a relaxed log stays unsynced beside others that are not. Source: the reference's sync interval."""

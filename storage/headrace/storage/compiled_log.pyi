@@ -28,6 +28,7 @@ def decode_run(
     count_max: int,
     size_max: int,
 ) -> list[View]: ...
+def views_size(views: list[View]) -> int: ...
 def collect_notes(
     window: bytes,
     base: int,

@@ -272,6 +272,16 @@ def decode_run(
     return views
 
 
+def views_size(list views):
+    """Give the bytes of all subjects, headers and payloads."""
+    cdef Py_ssize_t size = 0
+    cdef bytes subject, headers, payload
+    for view in views:
+        _, _, subject, headers, payload = view
+        size += PyBytes_GET_SIZE(subject) + PyBytes_GET_SIZE(headers) + PyBytes_GET_SIZE(payload)
+    return size
+
+
 cdef inline bint _is_there(
     uint64_t sequence,
     uint64_t live_from,

@@ -46,6 +46,18 @@ class Layer:
         else:
             delta.added.append(sequence)
 
+    def add_run(self, first: int, count: int, subject: bytes) -> None:
+        """Add messages that follow one another, two at least."""
+        self.notes += count
+        run = range(first, first + count)
+        delta = self.deltas.get(subject)
+        if delta is None:
+            self.deltas[subject] = Delta([*run], set())
+        elif isinstance(delta, int):
+            self.deltas[subject] = Delta([delta, *run], set())
+        else:
+            delta.added.extend(run)
+
     def remove(self, sequence: int, subject: bytes) -> None:
         self.notes += 1
         delta = self.deltas.get(subject)

@@ -14,7 +14,7 @@ from heapq import merge
 from typing import Final, TypeVar
 
 from headrace.core.base.message import View
-from headrace.storage.codec import decode_run
+from headrace.storage.codec import decode_run, views_size
 from headrace.storage.contents import Contents
 from headrace.storage.index_interface import IndexDamaged
 from headrace.storage.interface import CorruptRecord, Matcher, Scan, SubjectState
@@ -141,7 +141,7 @@ class LogReads:
                         found = [view for view in found if matches(view.subject)]
                     if follows and len(found) < count:
                         raise IndexDamaged(MISTAKEN)
-                    size += sum(len(view.subject) + len(view.headers) + len(view.payload) for view in found)
+                    size += views_size(found)
                     views += found
                 else:
                     count = 1

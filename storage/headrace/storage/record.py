@@ -249,6 +249,11 @@ def message_size(entry: Entry, *, is_atomic: bool = False) -> int:
     return (HEADER_SIZE + extras + len(entry.subject) + len(entry.headers) + len(entry.payload) + 7) & ~7
 
 
+def views_size(views: list[View]) -> int:
+    """Give the bytes of all subjects, headers and payloads."""
+    return sum(len(view.subject) + len(view.headers) + len(view.payload) for view in views)
+
+
 def encode_batch(
     batch: Batch,
     start: int,

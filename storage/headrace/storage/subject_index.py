@@ -207,9 +207,24 @@ class SubjectIndex:
             for sequence, subject in enumerate(subjects, first_sequence):
                 self.note_append(sequence, 0, subject)
             return
-        add = self._layers[-1].add
+        count = len(subjects)
         known_by_subject = self._known
         unsettled = self._unsettled
+        if count > 1 and subjects.count(subjects[0]) == count:  # what most publishers send
+            subject = subjects[0]
+            self._layers[-1].add_run(first_sequence, count, subject)
+            known = known_by_subject.get(subject)
+            if known is None:
+                unsettled[subject] = unsettled.get(subject, 0) + count
+                return
+            if not known.count:
+                self._subject_count += 1
+                known.add(first_sequence)
+                count -= 1
+            known.count += count
+            known.last = first_sequence + len(subjects) - 1
+            return
+        add = self._layers[-1].add
         for sequence, subject in enumerate(subjects, first_sequence):
             add(sequence, subject)
             known = known_by_subject.get(subject)

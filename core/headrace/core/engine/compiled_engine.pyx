@@ -22,6 +22,7 @@ Ownership: a chunk is pinned for the call and nothing points into it afterwards.
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
+from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memchr, memcmp, memcpy
@@ -533,7 +534,11 @@ cdef class FastPath:
             for view, reply in zip(views, replies, strict=True):
                 if route.epoch != self.output.epoch:
                     self.routes.look_at(route)
-                _, _, subject, headers, payload = view
+                if not isinstance(view, tuple) or PyTuple_GET_SIZE(view) != 5:
+                    raise TypeError(f"a view, not {view!r}")
+                subject = <bytes?><object>PyTuple_GET_ITEM(view, 2)
+                headers = <bytes?><object>PyTuple_GET_ITEM(view, 3)
+                payload = <bytes?><object>PyTuple_GET_ITEM(view, 4)
                 if (
                     not (route.is_usable and route.has_room)
                     or (headers and not route.takes_headers)

@@ -15,6 +15,7 @@ Ownership: the table owns both arrays. No pointer into them lives across a call 
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE
 from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport free, qsort, realloc
 from libc.string cimport memcmp, memcpy
@@ -424,8 +425,10 @@ def compiled_replies(bytes prefix, views, uint64_t consumer_sequence, int64_t nu
     memcpy(start, PyBytes_AS_STRING(prefix), prefix_size)
     memcpy(start + prefix_size, b"1.", 2)
     for view in views:
-        sequence = view[0]
-        time_ns = view[1]
+        if not isinstance(view, tuple) or PyTuple_GET_SIZE(view) < 2:
+            raise TypeError(f"a view, not {view!r}")
+        sequence = <object>PyTuple_GET_ITEM(view, 0)
+        time_ns = <object>PyTuple_GET_ITEM(view, 1)
         consumer_sequence += 1
         num_pending -= 1
         out = _write_number(start + prefix_size + 2, sequence)
