@@ -18,9 +18,12 @@ def server() -> int:
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     try:
         from headrace.tools.serve import main  # noqa: PLC0415  (its import may be refused)
+
+        return main()
     except HeadraceError as error:
         return _refuse("headrace-server", error)
-    return main()
+    finally:
+        gc.enable()
 
 
 def tool() -> int:
