@@ -13,6 +13,7 @@ from headrace.storage.record import merged, pack_ranges
 from headrace.storage.segment import Segment
 from headrace.storage.segments import Place, Segments
 from headrace.storage.state import DamagedPlace, Lost, Operation
+from headrace.storage.unheeded import unheeded
 
 
 class Losses:
@@ -24,7 +25,7 @@ class Losses:
         self._contents = contents
         self._damage = damage
         self._record = record
-        self.tell: Callable[[str], None] = _ignore
+        self.tell: Callable[[str], None] = unheeded
 
     def meet(self, where: Place) -> None:
         """A read found that a message cannot be read."""
@@ -86,7 +87,3 @@ def _unreadable_within(segments: Segments, segment: Segment, damage: Unreadable)
         except CorruptRecord:
             hit.append(where)
     return hit
-
-
-def _ignore(_: str) -> None:
-    """Nobody listens."""

@@ -25,6 +25,7 @@ from headrace.storage.segments import Segments, Tail
 from headrace.storage.sidecar import encode_sidecar, sidecar_path, write_sidecar
 from headrace.storage.sync import Errand, Errands
 from headrace.storage.targets import FileWrite, Target
+from headrace.storage.unheeded import unheeded
 
 MARK_SIZE: Final = 64
 """What a batch, settle or close record takes; a seal takes 8 more."""
@@ -161,7 +162,7 @@ class SegmentWriter:
             self._files.close(self._targets.pop(salt).handle)
             sidecar = self._sidecars.pop(salt, None)
             if sidecar is not None:
-                self._errands.run(partial(write_sidecar, self._files, *sidecar), _ignore)
+                self._errands.run(partial(write_sidecar, self._files, *sidecar), unheeded)
 
     def save_sidecar(self) -> None:
         """Write the current segment's sidecar, at a clean stop; so the next start need not look for its offsets."""
@@ -340,7 +341,3 @@ class SegmentWriter:
         self._tail.data += data
         segment.used += len(data)
         self.marked_to = self.durable_to
-
-
-def _ignore(_: OSError | None) -> None:
-    """A sidecar that could not be written is made when it is needed."""

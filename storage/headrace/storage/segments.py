@@ -29,6 +29,7 @@ from headrace.storage.record import (
 )
 from headrace.storage.segment import Offsets, Segment
 from headrace.storage.sidecar import OffsetsCache, find_offsets, load_sidecar
+from headrace.storage.unheeded import unheeded
 
 
 class Tail:
@@ -80,7 +81,7 @@ class Segments:
         self._firsts: list[int] = []
         self.tails: list[Tail] = []
         self.first = 1
-        self.on_sealed: Callable[[Segment], None] = _ignore
+        self.on_sealed: Callable[[Segment], None] = unheeded
 
     def add(self, segment: Segment) -> None:
         """Add the segment that comes after all others."""
@@ -383,7 +384,3 @@ class Segments:
         offsets = self.offsets(segment)
         run = bisect_right(offsets.run_places, place)
         return min(end, offsets.run_places[run]) if run < len(offsets.run_places) else end
-
-
-def _ignore(_: Segment) -> None:
-    """Nobody wants to know."""

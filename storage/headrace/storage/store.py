@@ -51,6 +51,7 @@ from headrace.storage.subject_indexes import SubjectIndexes
 from headrace.storage.survey import SEGMENTS_FOLDER
 from headrace.storage.sync import Errands, InlineWorker, SyncWorker, Wake
 from headrace.storage.sync_times import SyncTimes
+from headrace.storage.unheeded import unheeded
 
 FORMAT_TEXT: Final = "headrace store "
 STORE_FORMAT: Final = 1
@@ -227,7 +228,7 @@ class FileStore:
         """What the journal held at the start and could not be read; possibly acknowledged."""
         self.unreadable: list[tuple[str, str]] = []
         """Folders of streams whose state log cannot be read, each with the reason; left as they are."""
-        self.on_finding: Callable[[StreamLog, str], None] = _ignore_finding
+        self.on_finding: Callable[[StreamLog, str], None] = unheeded
         """Told of each damage that is met, once, in a line for the log."""
         try:
             self._recover()
@@ -533,7 +534,8 @@ class FileStore:
                 waiting.append(log)
                 continue
             log.close()
-            self._errands.run(partial(remove_tree, self._files, f"{log.folder}.dead"), _ignore)
+            # What cannot be removed now is removed at the next start.
+            self._errands.run(partial(remove_tree, self._files, f"{log.folder}.dead"), unheeded)
         self._buried = waiting
 
     def _wait(self) -> None:
@@ -584,11 +586,3 @@ def _lock_owner(files: Files, name: str) -> str:
         return files.pread(handle, _TEXT_SIZE_MAX, 0).decode("ascii", "replace").strip() or "(unknown)"
     finally:
         files.close(handle)
-
-
-def _ignore_finding(_: StreamLog, __: str) -> None:
-    """Nobody listens."""
-
-
-def _ignore(_: OSError | None) -> None:
-    """What could not be removed is removed at the next start."""

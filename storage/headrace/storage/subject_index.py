@@ -36,8 +36,8 @@ from headrace.storage.index_interface import (
 )
 from headrace.storage.index_jobs import Done, LayerJob, PartJob
 from headrace.storage.index_layer import Layer, as_delta
+from headrace.storage.index_listing import rows_behind
 from headrace.storage.index_rows import (
-    KEY_SIZE_MAX,
     LogRow,
     SubjectRow,
     chunk_prefix,
@@ -46,12 +46,12 @@ from headrace.storage.index_rows import (
     parse_id,
     parse_subject,
     prefix_bytes,
-    prefix_end,
     unseal,
 )
 from headrace.storage.index_tables import Table, Transaction
 from headrace.storage.index_worker import JobCut
 from headrace.storage.interface import Matcher, SubjectState
+from headrace.storage.known_subject import Known
 from headrace.storage.part_notes import Part
 from headrace.storage.subject_view import Chunks, SubjectView
 
@@ -87,35 +87,6 @@ HURRY_NS: Final = 200 * NS_PER_MS
 
 PAGE: Final = 512
 """How many rows or sequences are taken in one read transaction."""
-
-
-class Known:
-    """What is known of a subject in the appended state. `first` and `last` are 0 while they are not."""
-
-    __slots__ = ("count", "first", "floor", "last")
-
-    def __init__(self, count: int) -> None:
-        self.count = count
-        self.first = 0
-        self.last = 0
-        self.floor = 0
-        """The first sequence is not below this."""
-
-    def add(self, sequence: int) -> None:
-        if self.count == 0:
-            self.first = self.floor = sequence
-        self.count += 1
-        self.last = sequence
-
-    def remove(self, sequence: int) -> None:
-        self.count -= 1
-        if sequence == self.first:
-            self.first = 0
-            self.floor = sequence + 1
-        if sequence == self.last:
-            self.last = 0
-        if self.count == 1:
-            self.first = self.last = self.first or self.last
 
 
 class _Rebuild:
@@ -717,7 +688,7 @@ class SubjectIndex:
         # One transaction for all: another process may be writing meanwhile.
         with self._owner.root.tables.read() as transaction:
             log = self._current(transaction)
-            for row in self._rows_behind(transaction, log, after):
+            for row in rows_behind(transaction, log, after):
                 while place < len(in_layers) and in_layers[place] < row.subject:
                     yield in_layers[place], None
                     place += 1
@@ -739,34 +710,6 @@ class SubjectIndex:
                 subjects.update(layer.deltas)
             self._ordered_cache = (signature, sorted(subjects))
         return self._ordered_cache[1]
-
-    def _rows_behind(self, transaction: Transaction, log: LogRow, after: bytes) -> Iterator[SubjectRow]:
-        """Give the rows of subjects behind `after`, in the order of subjects.
-
-        Keys are in that order too, but for subjects with the same first `KEY_SIZE_MAX` bytes, whose keys are hashes:
-        these are collected and sorted.
-        """
-        prefix = prefix_bytes(log.subject_prefix)
-        start = prefix + after[:KEY_SIZE_MAX]
-        stop = prefix_end(log.subject_prefix)
-        alike: list[SubjectRow] = []
-        while True:
-            page = transaction.rows(Table.SUBJECTS, start, stop, PAGE)
-            for key, value in page:
-                row = parse_subject(key, unseal(key, value))
-                if row.subject <= after and after:
-                    continue
-                if alike and alike[0].subject[:KEY_SIZE_MAX] != row.subject[:KEY_SIZE_MAX]:
-                    yield from sorted(alike)
-                    alike.clear()
-                if len(row.subject) < KEY_SIZE_MAX:
-                    yield row
-                else:
-                    alike.append(row)
-            if len(page) < PAGE:
-                break
-            start = page[-1][0] + b"\0"
-        yield from sorted(alike)
 
 
 def _is_beyond(position: Position, other: Position) -> bool:

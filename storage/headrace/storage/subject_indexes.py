@@ -23,6 +23,7 @@ from headrace.storage.index_tables import MemoryTables
 from headrace.storage.index_worker import Indexer, InlineIndexer, OnDone
 from headrace.storage.lmdb_tables import LmdbTables, remove_index
 from headrace.storage.subject_index import SubjectIndex
+from headrace.storage.unheeded import unheeded
 
 STARTS_OVER_MAX: Final = 5
 """How often a database may turn out to be damaged before the indexes stay in memory until the next start."""
@@ -131,7 +132,8 @@ class SubjectIndexes:
 
     def drop_log(self, stream_id: int) -> None:
         self._open.pop(stream_id, None)
-        self.submit(DropJob(stream_id), _ignore)
+        # What cannot be dropped now is found at no log's open any more, and costs only room.
+        self.submit(DropJob(stream_id), unheeded)
 
     def close(self) -> None:
         self._indexer.close()
@@ -240,7 +242,3 @@ def _end_holder(handle: int) -> None:
             is_indexer = INDEXER_MODULE.encode() in file.read().split(b"\0")
         if is_indexer:
             os.kill(process_id, signal.SIGKILL)
-
-
-def _ignore(*_: object) -> None:
-    """What could not be dropped now is found at no log's open any more, and costs only room."""

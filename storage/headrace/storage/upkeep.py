@@ -50,6 +50,7 @@ from headrace.storage.snapshot import IDS_MAX, RANGE_SIZE, Capture, capture
 from headrace.storage.state import Operation
 from headrace.storage.state_log import StateLog, state_name
 from headrace.storage.sync import Errand, Errands
+from headrace.storage.unheeded import unheeded
 
 MESSAGE_ID_WINDOW_NS: Final = 120 * NS_PER_S
 """How long message ids of dropped segments are kept unless the owner says. Source: the default duplicate window."""
@@ -280,7 +281,8 @@ class Upkeep:
         reason = self._compaction.on_followed(error)
         old = f"{self._folder}/{state_name(self._state.generation.number - 2)}"
         if error is None and not reason:
-            self._errands.run(partial(_unlink_if_there, self._files, old), _ignore)
+            # What is not removed now is removed at the next start.
+            self._errands.run(partial(_unlink_if_there, self._files, old), unheeded)
         return reason
 
     def close(self) -> None:
@@ -414,7 +416,7 @@ class Upkeep:
             if path in waiting:
                 self._held_back.append(path)
             else:
-                self._errands.run(partial(_unlink_segment, self._files, path), _ignore)
+                self._errands.run(partial(_unlink_segment, self._files, path), unheeded)
 
     def _foldable(self) -> list[Segment]:
         """Give segments whose removals take much room in the state log."""
@@ -565,7 +567,3 @@ def _unlink_segment(files: Files, path: str) -> None:
 def _unlink_if_there(files: Files, path: str) -> None:
     if files.status(path) is not None:
         files.unlink(path)
-
-
-def _ignore(_: OSError | None) -> None:
-    """What was not removed now is removed at the next start."""
