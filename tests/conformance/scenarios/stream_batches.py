@@ -59,7 +59,8 @@ class Publisher:
     async def after(self, seconds: float) -> None:
         """Note what comes by itself."""
         await asyncio.sleep(seconds)
-        self._lab.note("after a while", await self._client.quiet(0.1))
+        found: list[Any] = await self._client.quiet(QUIET_S)
+        self._lab.note("after a while", sorted(found, key=lambda frame: frame[-1].rpartition('"batch"')[2]))
 
 
 async def _show(lab: Lab, count: int) -> None:
@@ -237,7 +238,7 @@ async def counters_and_schedules_take_batches(lab: Lab) -> None:
 
 @scenario(
     config="""
-    jetstream { limits { batch { max_inflight_per_stream: 2, max_inflight_total: 3, max_msgs: 3, timeout: "500ms" } } }
+    jetstream { limits { batch { max_inflight_per_stream: 2, max_inflight_total: 3, max_msgs: 3, timeout: "1s" } } }
     """
 )
 async def open_batches_are_limited(lab: Lab) -> None:
@@ -248,7 +249,7 @@ async def open_batches_are_limited(lab: Lab) -> None:
         await publisher.one(name, 1)
     for name in ("d", "e"):
         await publisher.one(name, 1, subject="t.a")
-    await publisher.after(0.8)
+    await publisher.after(1.5)
     await publisher.one("a", 2)
     for number in range(1, 6):
         await publisher.one("large", number)
@@ -258,10 +259,10 @@ async def open_batches_are_limited(lab: Lab) -> None:
     await publisher.one("off", 1)
     await lab.do("STREAM.UPDATE.S", {"name": "S", "subjects": ["s.*"]})
     await publisher.one("off", 2)
-    await publisher.after(0.8)
+    await publisher.after(1.5)
     for name in ("a", "b", "c"):
         await publisher.fast(f"{name}.10.ok.1.0", subject="t.a")
-    await publisher.after(0.8)
+    await publisher.after(1.5)
     await publisher.fast("a.10.ok.2.1", subject="t.a")
 
 
