@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 import aiofiles
 import typer
 
-from headrace.tools import render
+from headrace.tools import backups, render
 from headrace.tools.settings import JsonOption, settings_of
 from headrace.tools.wire import Api, CommandFailed, connected
 
@@ -170,6 +170,48 @@ def export_stream(
     except OSError as error:
         raise CommandFailed(f"cannot write {file}: {error.strerror}") from error
     typer.echo(f"{count:,} messages of {name} written to {file}")
+
+
+@app.command("backup")
+def back_up_stream(
+    context: typer.Context,
+    name: NameArgument,
+    file: Annotated[str, typer.Argument(metavar="FILE", help="The file to write; it must not exist.")],
+    consumers: Annotated[bool, typer.Option(help="With the consumers and how far each has come.")] = True,
+) -> None:
+    """Write a stream, with its consumers, to a file that `restore` takes; the stream may be in use."""
+
+    async def run() -> dict[str, Any]:
+        async with connected(settings_of(context)) as api:
+            return await backups.back_up(api, name, file, consumers=consumers)
+
+    try:
+        state = asyncio.run(run())["state"]
+    except OSError as error:
+        raise CommandFailed(f"cannot write {file}: {error.strerror}") from error
+    typer.echo(f"{name} up to message {state['last_seq']:,} written to {file}")
+
+
+@app.command("restore")
+def restore_stream(
+    context: typer.Context,
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A file that `backup` has written.")],
+    name: Annotated[str, typer.Option(help="Restore under this name instead.")] = "",
+) -> None:
+    """Make a stream of a backup; there must be none of its name, and a damaged file is refused whole."""
+
+    async def run() -> dict[str, Any]:
+        async with connected(settings_of(context)) as api:
+            return await backups.restore(api, file, name=name)
+
+    try:
+        stream = asyncio.run(run())
+    except OSError as error:
+        raise CommandFailed(f"cannot read {file}: {error.strerror}") from error
+    state = stream["state"]
+    typer.echo(
+        f"{stream['config']['name']} restored: {state['messages']:,} messages, {state['consumer_count']} consumers"
+    )
 
 
 async def _messages(api: Api, name: str, start: int, count: int, subject: str) -> list[dict[str, Any]]:
