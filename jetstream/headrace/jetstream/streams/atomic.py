@@ -14,16 +14,14 @@ from headrace.core import headers
 from headrace.core.base.message import Message
 from headrace.jetstream import error_table
 from headrace.jetstream.errors import ApiError
-from headrace.jetstream.levels import REQUIRED_HEADER, is_served
 from headrace.jetstream.models.wire import encode_json
 from headrace.jetstream.streams.atomic_intake import AtomicIntake
-from headrace.jetstream.streams.batches import BATCH_ID_SIZE_MAX, STAGED_SIZE_MAX, BatchLimits
+from headrace.jetstream.streams.batches import BATCH_ID_SIZE_MAX, STAGED_SIZE_MAX, Batches, without_level
 from headrace.jetstream.streams.intake import Answer, storage_refusal
 from headrace.storage.interface import StorageError
 
 if TYPE_CHECKING:
     from headrace.jetstream.streams.intake import Intake
-    from headrace.jetstream.streams.stream import Stream
 
 END: Final = b"eob"
 COMMIT: Final = b"Nats-Batch-Commit"
@@ -42,17 +40,8 @@ class AtomicBatch:
         self.size = 0
 
 
-class AtomicBatches:
+class AtomicBatches(Batches[AtomicBatch]):
     """The atomic batches of one stream that are open."""
-
-    def __init__(self, stream: "Stream") -> None:
-        self._stream = stream
-        self._context = stream.context
-        self._limits = BatchLimits.of(stream.context.options)
-        self._open: dict[bytes, AtomicBatch] = {}
-
-    def __len__(self) -> int:
-        return len(self._open)
 
     def take(self, intake: "Intake", message: Message, batch_id: bytes) -> Answer | None:
         """Take a message that names a batch; None: it is kept, and was answered."""
@@ -64,13 +53,10 @@ class AtomicBatches:
         except StorageError as error:
             return Answer(reply, storage_refusal(error))
 
-    def drop(self) -> None:
-        """Forget all batches; nobody is told."""
-        for batch in list(self._open.values()):
-            self._close(batch)
-
     def _take(self, intake: "Intake", message: Message, batch_id: bytes) -> Answer | None:
         self._check_stream(message)
+        if not self._stream.config.allow_atomic:
+            raise ApiError(error_table.ATOMIC_PUBLISH_DISABLED)
         if len(batch_id) > BATCH_ID_SIZE_MAX:
             raise ApiError(error_table.ATOMIC_PUBLISH_INVALID_BATCH_ID)
         sequence = _number(headers.get(message.headers, b"Nats-Batch-Sequence"))
@@ -80,13 +66,13 @@ class AtomicBatches:
         size = (sequence - 1) % (1 << 64) if end == END else sequence  # the reference counts like that from 0
         batch = self._open.get(batch_id) or self._begun(batch_id, sequence, size)
         if end is not None and end not in (b"1", END):
-            self._close(batch)
+            self.close(batch)
             raise ApiError(error_table.ATOMIC_PUBLISH_INVALID_BATCH_COMMIT)
-        if headers.get(message.headers, REQUIRED_HEADER):
-            if not is_served(message.headers):
-                self._abandon(batch, "unsupported")
-                raise ApiError(error_table.REQUIRED_API_LEVEL)
-            message = message._replace(headers=headers.without(message.headers, (REQUIRED_HEADER,)))
+        try:
+            message = without_level(message)
+        except ApiError:
+            self._abandon(batch, "unsupported")
+            raise
         batch.last += 1
         if batch.last != sequence or (sequence == 1 and end == END):
             self._abandon(batch, "incomplete")
@@ -98,16 +84,6 @@ class AtomicBatches:
             self._keep(batch, message)
             return None
         return self._committed(intake, batch, message, is_stored=end != END)
-
-    def _check_stream(self, message: Message) -> None:
-        config, account = self._stream.config, self._stream.account
-        if config.sealed:
-            raise ApiError(error_table.STREAM_SEALED)
-        account.check_resources(0, in_memory=config.in_memory)
-        if 0 <= config.max_msg_size < len(message.headers) + len(message.payload):
-            raise ApiError(error_table.STREAM_MESSAGE_EXCEEDS_MAXIMUM)
-        if not config.allow_atomic:
-            raise ApiError(error_table.ATOMIC_PUBLISH_DISABLED)
 
     def _begun(self, batch_id: bytes, sequence: int, size: int) -> AtomicBatch:
         if sequence != 1:
@@ -121,10 +97,6 @@ class AtomicBatches:
         opened.atomic += 1
         self._wait_for(batch)
         return batch
-
-    def _wait_for(self, batch: AtomicBatch) -> None:
-        deadline_ns = self._context.scheduler.monotonic_ns() + self._limits.timeout_ns
-        self._context.deadlines.set(batch, deadline_ns, lambda _: self._abandon(batch, "timeout"))
 
     def _keep(self, batch: AtomicBatch, message: Message) -> None:
         opened = self._context.open_batches
@@ -149,7 +121,7 @@ class AtomicBatches:
         else:
             last = messages[-1]
             messages[-1] = last._replace(headers=headers.with_field(last.headers, COMMIT, b"1"))
-        self._close(batch)
+        self.close(batch)
         count = len(messages)
         with intake.aside():
             atomic = AtomicIntake(self._stream)
@@ -162,7 +134,7 @@ class AtomicBatches:
         return ApiError(error_table.ATOMIC_PUBLISH_TOO_LARGE_BATCH, size=self._limits.atomic_messages)
 
     def _abandon(self, batch: AtomicBatch, reason: str) -> None:
-        self._close(batch)
+        self.close(batch)
         name, account, context = self._stream.name, self._stream.account.name, self._context
         subject = b"$JS.EVENT.ADVISORY.STREAM.BATCH_ABANDONED." + name.encode()
         body = {
@@ -176,13 +148,13 @@ class AtomicBatches:
         context.advise(context.system_account, subject, {**body, "account": account})
         self._context.bus.request_turn()
 
-    def _close(self, batch: AtomicBatch) -> None:
-        if self._open.get(batch.batch_id) is batch:
-            del self._open[batch.batch_id]
-            opened = self._context.open_batches
-            opened.atomic -= 1
-            opened.staged_size -= batch.size
-            self._context.deadlines.clear(batch)
+    def _release(self, batch: AtomicBatch) -> None:
+        opened = self._context.open_batches
+        opened.atomic -= 1
+        opened.staged_size -= batch.size
+
+    def _on_timeout(self, batch: AtomicBatch) -> None:
+        self._abandon(batch, "timeout")
 
 
 def _number(value: bytes | None) -> int | None:

@@ -139,7 +139,7 @@ class AtomicIntake(Intake):
         rollup = self._checked_batch_rollup(subject, wishes, plan)
         if plan.due_ns is not None and wishes.rollup is None:
             block = headers.with_field(block, b"Nats-Rollup", b"sub")
-        self._count(subject, block, payload, plan, has_rollup=bool(rollup))
+        self._count(subject, block, payload, plan, place, has_rollup=bool(rollup))
         if ttl is not None:
             ttl, block = self._lengthened(ttl, block)
         return _Checked(subject, without_status(block), payload, wishes.message_id, rollup, ttl, plan, ends)
@@ -202,7 +202,7 @@ class AtomicIntake(Intake):
         return rollup
 
     def _count(
-        self, subject: bytes, block: bytes, payload: bytes, plan: Planned, *, has_rollup: bool
+        self, subject: bytes, block: bytes, payload: bytes, plan: Planned, place: int, *, has_rollup: bool
     ) -> None:
         """Count the message in, and refuse the batch where a stream that discards new messages has no room for it."""
         staged, config = self._staged, self._config
@@ -213,8 +213,7 @@ class AtomicIntake(Intake):
         )
         if config.discard != "new":
             return
-        count = sum(staged.counts.values())
-        if 0 < config.max_msgs < self._messages + count:
+        if 0 < config.max_msgs < self._messages + place + 1:
             raise store_failed("maximum messages exceeded")
         if 0 < config.max_bytes < self._accounted + self._pending_size:
             raise store_failed("maximum bytes exceeded")

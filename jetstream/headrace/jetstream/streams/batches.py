@@ -7,13 +7,21 @@ them, as the reference server does.
 Source: the streams reference, sections 7.5 and 7.6.
 """
 
+from abc import ABC, abstractmethod
+from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
 
+from headrace.core import headers
 from headrace.core.base.clock import NS_PER_S
+from headrace.core.base.message import Message
+from headrace.jetstream import error_table
+from headrace.jetstream.errors import ApiError
+from headrace.jetstream.levels import REQUIRED_HEADER, is_served
 
 if TYPE_CHECKING:
     from headrace.core.options import JetStreamOptions
+    from headrace.jetstream.streams.stream import Stream
 
 FAST_REPLY: Final = b".$FI"
 """How the reply subject of a fast-ingest batch ends."""
@@ -63,3 +71,69 @@ class BatchLimits:
             fast=total if total > 0 else FAST_MAX,
             timeout_ns=options.batch_timeout_ns if options.batch_timeout_ns > 0 else BATCH_TIMEOUT_NS,
         )
+
+
+class OpenBatch(Hashable, Protocol):
+    """A batch that was begun."""
+
+    @property
+    def batch_id(self) -> bytes: ...
+
+
+_Batch = TypeVar("_Batch", bound=OpenBatch)
+
+
+class Batches(ABC, Generic[_Batch]):
+    """The batches of one kind that are open in one stream."""
+
+    def __init__(self, stream: "Stream") -> None:
+        self._stream = stream
+        self._context = stream.context
+        self._limits = BatchLimits.of(stream.context.options)
+        self._open: dict[bytes, _Batch] = {}
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def drop(self) -> None:
+        """Forget all batches; nobody is told."""
+        for batch in list(self._open.values()):
+            self.close(batch)
+
+    def close(self, batch: _Batch) -> None:
+        """The batch has ended."""
+        if self._open.get(batch.batch_id) is batch:
+            del self._open[batch.batch_id]
+            self._context.deadlines.clear(batch)
+            self._release(batch)
+
+    def _check_stream(self, message: Message) -> None:
+        """Refuse what this stream takes in no batch, of whatever kind. Raises ApiError."""
+        config, account = self._stream.config, self._stream.account
+        if config.sealed:
+            raise ApiError(error_table.STREAM_SEALED)
+        account.check_resources(0, in_memory=config.in_memory)
+        if 0 <= config.max_msg_size < len(message.headers) + len(message.payload):
+            raise ApiError(error_table.STREAM_MESSAGE_EXCEEDS_MAXIMUM)
+
+    def _wait_for(self, batch: _Batch) -> None:
+        """Let the batch rest for as long as it may, from now on."""
+        deadline_ns = self._context.scheduler.monotonic_ns() + self._limits.timeout_ns
+        self._context.deadlines.set(batch, deadline_ns, lambda _: self._on_timeout(batch))
+
+    @abstractmethod
+    def _release(self, batch: _Batch) -> None:
+        """Give back what the batch took of the server's limits."""
+
+    @abstractmethod
+    def _on_timeout(self, batch: _Batch) -> None:
+        """Nothing came for too long."""
+
+
+def without_level(message: Message) -> Message:
+    """Give a message without the API level that it asks for. Raises ApiError where that is not served."""
+    if not headers.get(message.headers, REQUIRED_HEADER):
+        return message
+    if not is_served(message.headers):
+        raise ApiError(error_table.REQUIRED_API_LEVEL)
+    return message._replace(headers=headers.without(message.headers, (REQUIRED_HEADER,)))

@@ -13,18 +13,15 @@ Source: the streams reference, section 7.6.
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from headrace.core import headers
 from headrace.core.base.message import Message
 from headrace.jetstream import error_table
 from headrace.jetstream.errors import ApiError
-from headrace.jetstream.levels import REQUIRED_HEADER, is_served
 from headrace.jetstream.models.wire import encode_json
-from headrace.jetstream.streams.batches import BATCH_ID_SIZE_MAX, FAST_REPLY, BatchLimits
+from headrace.jetstream.streams.batches import BATCH_ID_SIZE_MAX, FAST_REPLY, Batches, without_level
 from headrace.jetstream.streams.intake import Answer
 
 if TYPE_CHECKING:
     from headrace.jetstream.streams.intake import Intake
-    from headrace.jetstream.streams.stream import Stream
 
 FLOW_DEFAULT: Final = 10
 FLOW_MAX: Final = 500
@@ -54,10 +51,10 @@ class FastStep:
 class FastBatch:
     """One batch. `last`: the last number that came; `stored`: the last one seen to; `told`: of the last ack."""
 
-    __slots__ = ("flow", "flow_max", "last", "name", "sequence", "stored", "takes_gaps", "told")
+    __slots__ = ("batch_id", "flow", "flow_max", "last", "sequence", "stored", "takes_gaps", "told")
 
-    def __init__(self, name: bytes, *, takes_gaps: bool, flow_max: int) -> None:
-        self.name = name
+    def __init__(self, batch_id: bytes, *, takes_gaps: bool, flow_max: int) -> None:
+        self.batch_id = batch_id
         self.takes_gaps = takes_gaps
         self.flow_max = flow_max
         self.flow = 0
@@ -90,17 +87,8 @@ def _flow(text: bytes) -> int:
     return min(int(text[:_DIGITS_MAX]), FLOW_ASKED_MAX)
 
 
-class FastBatches:
+class FastBatches(Batches[FastBatch]):
     """The fast-ingest batches of one stream that are open."""
-
-    def __init__(self, stream: "Stream") -> None:
-        self._stream = stream
-        self._context = stream.context
-        self._limits = BatchLimits.of(stream.context.options)
-        self._open: dict[bytes, FastBatch] = {}
-
-    def __len__(self) -> int:
-        return len(self._open)
 
     def take(self, intake: "Intake", message: Message) -> Answer:
         """Take a message whose reply subject ends in `.$FI`; what there is to say joins the intake's answers.
@@ -110,11 +98,11 @@ class FastBatches:
         try:
             step = self._checked(message)
             batch = self._open.get(step.batch_id) or self._begun(step)
-            if headers.get(message.headers, REQUIRED_HEADER):
-                if not is_served(message.headers):
-                    self._close(batch)
-                    raise ApiError(error_table.REQUIRED_API_LEVEL)
-                message = message._replace(headers=headers.without(message.headers, (REQUIRED_HEADER,)))
+            try:
+                message = without_level(message)
+            except ApiError:
+                self.close(batch)
+                raise
         except ApiError as refusal:
             answer = Answer(message.reply, refusal)
             intake.answers.append(answer)
@@ -122,23 +110,9 @@ class FastBatches:
         self._wait_for(batch)
         return _Talk(self, batch, step, intake, message).run()
 
-    def drop(self) -> None:
-        """Forget all batches; nobody is told."""
-        for batch in list(self._open.values()):
-            self._close(batch)
-
-    def close(self, batch: FastBatch) -> None:
-        """The batch has ended."""
-        self._close(batch)
-
     def _checked(self, message: Message) -> FastStep:
-        config, account = self._stream.config, self._stream.account
-        if config.sealed:
-            raise ApiError(error_table.STREAM_SEALED)
-        account.check_resources(0, in_memory=config.in_memory)
-        if 0 <= config.max_msg_size < len(message.headers) + len(message.payload):
-            raise ApiError(error_table.STREAM_MESSAGE_EXCEEDS_MAXIMUM)
-        if not config.allow_batched:
+        self._check_stream(message)
+        if not self._stream.config.allow_batched:
             raise ApiError(error_table.BATCH_PUBLISH_DISABLED)
         step = parse_step(message.reply)
         if step is None:
@@ -159,15 +133,11 @@ class FastBatches:
         batch.flow = min(FLOW_MAX, step.flow) if len(self._open) == 1 else 1
         return batch
 
-    def _wait_for(self, batch: FastBatch) -> None:
-        deadline_ns = self._context.scheduler.monotonic_ns() + self._limits.timeout_ns
-        self._context.deadlines.set(batch, deadline_ns, lambda _: self._close(batch))
+    def _release(self, batch: FastBatch) -> None:  # noqa: ARG002  (each takes the same)
+        self._context.open_batches.fast -= 1
 
-    def _close(self, batch: FastBatch) -> None:
-        if self._open.get(batch.name) is batch:
-            del self._open[batch.name]
-            self._context.open_batches.fast -= 1
-            self._context.deadlines.clear(batch)
+    def _on_timeout(self, batch: FastBatch) -> None:
+        self.close(batch)
 
 
 class _Talk:
@@ -261,7 +231,7 @@ class _Talk:
         self._say_end(batch.sequence, batch.last, b"")
 
     def _say_end(self, sequence: int, count: int, note: bytes) -> None:
-        name = encode_json(self._batch.name.decode("utf-8", "replace"))
+        name = encode_json(self._batch.batch_id.decode("utf-8", "replace"))
         more = b'%b,"batch":%b,"count":%d' % (note, name, count)
         self._intake.answers.append(Answer(self._message.reply, None, sequence, more=more))
 

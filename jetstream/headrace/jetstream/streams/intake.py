@@ -190,10 +190,12 @@ class Intake:
         rollup, plan = b"", NOTHING_PLANNED
         if wishes is not NO_WISHES:
             check_increment(wishes, payload, is_counting=config.allow_msg_counter)
-            if reply.endswith(FAST_REPLY):
-                self._check_duplicate(wishes)  # batches look for them first
+            is_fast = reply.endswith(FAST_REPLY)
+            if is_fast:  # such batches look for duplicates first
+                self._check_duplicate(wishes)
             plan = self._check_expectations(subject, wishes)
-            self._check_duplicate(wishes)
+            if not is_fast:
+                self._check_duplicate(wishes)
             self._check_last_message_id(wishes)
             rollup = self._checked_rollup(wishes)
             if plan.due_ns is not None and not rollup:
