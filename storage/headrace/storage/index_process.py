@@ -133,10 +133,16 @@ class ProcessIndexer:
                 env=environment,
                 start_new_session=True,
             )
+        except OSError:
+            os.close(self._jobs)
+            os.close(self._answers)
+            raise
         finally:
             os.close(jobs_end)
             os.close(answers_end)
-        os.pwrite(self._lock_handle, HOLDER.pack(self._process.pid), 0)
+        # On a full disk the next start has to wait for it, and that is all.
+        with contextlib.suppress(OSError):
+            os.pwrite(self._lock_handle, HOLDER.pack(self._process.pid), 0)
 
     def _end(self) -> int:
         """Let the process end; give its exit status."""

@@ -75,18 +75,9 @@ class LogReads:
         steps_max: int,
     ) -> Scan:
         """Read matching messages within bounds."""
-
-        def read(*, follows: bool) -> Scan:
-            return self._scan(
-                start,
-                stop,
-                match,
-                messages_max=messages_max,
-                size_max=size_max,
-                steps_max=steps_max,
-                follows=follows,
-            )
-
+        read = partial(
+            self._scan, start, stop, match, messages_max=messages_max, size_max=size_max, steps_max=steps_max
+        )
         try:
             return read(follows=True)
         except IndexDamaged as error:

@@ -226,7 +226,7 @@ def _locked(path: str) -> int | None:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if not attempt:
-                _end_holder(handle)
+                _end_holder(handle, path)
             time.sleep(LOCK_RETRY_S)
         else:
             return handle
@@ -234,11 +234,11 @@ def _locked(path: str) -> int | None:
     return None
 
 
-def _end_holder(handle: int) -> None:
+def _end_holder(handle: int, path: str) -> None:
     """End the process of a server that was killed: what it has not committed is told again in any case."""
     with contextlib.suppress(OSError, struct.error):
         process_id = HOLDER.unpack(os.pread(handle, HOLDER.size, 0))[0]
         with open(f"/proc/{process_id}/cmdline", "rb") as file:
-            is_indexer = INDEXER_MODULE.encode() in file.read().split(b"\0")
-        if is_indexer:
+            arguments = file.read().split(b"\0")
+        if {INDEXER_MODULE.encode(), os.fsencode(path)} <= set(arguments):
             os.kill(process_id, signal.SIGKILL)
