@@ -52,7 +52,10 @@ def fuzz(target: str, seconds: int, folder: Path) -> list[Row]:
             f"-artifact_prefix={found_folder}/",
             "-print_final_stats=1",
         ]
-        ended = subprocess.run(command, capture_output=True, timeout=seconds + GRACE_S, check=False)
+        try:
+            ended = subprocess.run(command, capture_output=True, timeout=seconds + GRACE_S, check=False)
+        except subprocess.TimeoutExpired:
+            return [Row(f"{target}: ended in time", f"not {GRACE_S} s after it should", passed=False)]
     findings = sorted(path.name for path in found_folder.iterdir())
     rows = [
         Row(f"{target}: inputs tried", _figure(_RUNS, ended.stderr), passed=ended.returncode == 0),
