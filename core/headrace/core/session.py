@@ -133,6 +133,8 @@ class Session:
         if not self._was_greeted and not self.is_closed:
             self._was_greeted = True
             self.send_info(is_first=True)
+            if not self.link.is_ready:  # a handshake may begin in this turn, and INFO would go within it
+                self._engine.flush_connection(self.connection)
 
     def on_link_ready(self) -> None:
         """Bytes may come now: the time for the login begins."""

@@ -138,6 +138,19 @@ def test_info_comes_in_clear_and_all_else_is_encrypted(pki: Pki) -> None:
     assert client.say(b"SUB a 1\r\nPUB a 2\r\nhi\r\n") == b"MSG a 1 2\r\nhi\r\n"
 
 
+def test_info_goes_out_in_clear_before_a_handshake_that_does_not_wait_for_it(pki: Pki) -> None:
+    lab = Lab(options(pki))
+    hello = ssl.MemoryBIO()
+    tls = pki.authority.client_context(None).wrap_bio(ssl.MemoryBIO(), hello, server_hostname="localhost")
+    with pytest.raises(ssl.SSLWantReadError):
+        tls.do_handshake()
+    wire = memory.connect(lab, lab.scheduler)
+    wire.send(hello.read())
+    wire.push()  # in the turn that took the connection
+    lab.scheduler.settle()
+    assert wire.received().startswith(b"INFO {")
+
+
 def test_a_handshake_and_messages_may_come_byte_by_byte(pki: Pki) -> None:
     client = TlsClient(Lab(options(pki)), pki)
     client.shake(piece_size=1)
