@@ -57,6 +57,13 @@ async def deleted_messages_are_gone(lab: Lab) -> None:
 
 
 @scenario()
+async def what_a_stream_in_memory_has_not_cannot_be_deleted(lab: Lab) -> None:
+    await filled(lab, storage="memory")
+    for sequence in (1, 1, 3, 3, 7, 99, 0):
+        await lab.api("STREAM.MSG.DELETE.S", {"seq": sequence})
+
+
+@scenario()
 async def deletes_and_purges_may_be_denied(lab: Lab) -> None:
     await filled(lab, deny_delete=True, deny_purge=True)
     await lab.api("STREAM.MSG.DELETE.S", {"seq": 1})

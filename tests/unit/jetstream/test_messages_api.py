@@ -99,6 +99,19 @@ def test_a_deleted_message_is_gone_and_the_first_one_moves_on(filled: World) -> 
     assert filled.refusal("STREAM.MSG.DELETE.S", {"seq": 7}) == (10057, "stream store EOF")
 
 
+@pytest.mark.parametrize("sequence", [0, 1, 3, 7])
+def test_a_message_that_a_stream_in_memory_has_not_is_not_found_wherever_it_would_be(
+    world: World, sequence: int
+) -> None:
+    world.create(storage="memory")
+    for number in range(1, 7):
+        world.publish(f"s.{number}")
+    for gone in (1, 3):
+        world.ask("STREAM.MSG.DELETE.S", {"seq": gone})
+    refusal = world.refusal("STREAM.MSG.DELETE.S", {"seq": sequence})
+    assert refusal == (10043, f"sequence {sequence} not found")
+
+
 def test_deleting_the_last_message_keeps_its_sequence_used(filled: World) -> None:
     filled.ask("STREAM.MSG.DELETE.S", {"seq": 6})
     assert filled.state()["last_seq"] == 6

@@ -284,13 +284,9 @@ class Stream:
             raise ApiError(error_table.STREAM_SEALED)
         if self.config.deny_delete:
             raise ApiError(error_table.STREAM_MSG_DELETE_FAILED, err="message delete not permitted")
-        if sequence > self.log.head.last_sequence:
-            raise ApiError(error_table.STREAM_MSG_DELETE_FAILED, err="stream store EOF")
-        if sequence < self.log.head.first_sequence:
-            raise ApiError(error_table.STREAM_MSG_DELETE_FAILED, err="no message found")
-        subject = self._subject_of(sequence)
         if not self.log.size_of(sequence):
-            raise ApiError(error_table.SEQUENCE_NOT_FOUND, seq=sequence)
+            raise self._no_message_to_delete(sequence)
+        subject = self._subject_of(sequence)
         self.upstreams.before_removal()
         try:
             self.log.remove([(sequence, sequence)], secure=secure)
@@ -298,6 +294,15 @@ class Stream:
             raise ApiError(error_table.STREAM_MSG_DELETE_FAILED, err=error) from error
         self.on_changed()
         self.tell_removed(sequence, sequence, subject)
+
+    def _no_message_to_delete(self, sequence: int) -> ApiError:
+        """Say it as the reference does, whose two kinds of storage differ outside of what a stream has."""
+        if not self.config.in_memory:
+            if sequence > self.log.head.last_sequence:
+                return ApiError(error_table.STREAM_MSG_DELETE_FAILED, err="stream store EOF")
+            if sequence < self.log.head.first_sequence:
+                return ApiError(error_table.STREAM_MSG_DELETE_FAILED, err="no message found")
+        return ApiError(error_table.SEQUENCE_NOT_FOUND, seq=sequence)
 
     def _subject_of(self, sequence: int) -> bytes | None:
         try:
