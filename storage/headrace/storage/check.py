@@ -19,10 +19,9 @@ from headrace.storage.interface import StoreUnusable
 from headrace.storage.journal_entry import JOURNAL_NAMES
 from headrace.storage.journal_replay import JournalEntry, OverlaidFiles
 from headrace.storage.room import PIECES, RESERVE_PREFIX
-from headrace.storage.segment import parse_segment_name
+from headrace.storage.segment import SEGMENTS_FOLDER, parse_segment_name
 from headrace.storage.state_log import StateUnreadable, parse_state_name
 from headrace.storage.store import FORMAT_TEXT, INDEX_FOLDER, STREAMS_FOLDER, check_format
-from headrace.storage.survey import SEGMENTS_FOLDER
 
 LOOKS_MAX: Final = 5
 """How often a stream is looked at again whose files or findings change meanwhile."""

@@ -33,11 +33,10 @@ from headrace.storage.record import (
     parse_mark,
     parse_skip,
 )
-from headrace.storage.segment import Segment, parse_segment_name
+from headrace.storage.segment import SEGMENTS_FOLDER, Segment, parse_segment_name
 from headrace.storage.sidecar import find_offsets, is_missing_counted, load_sidecar
 from headrace.storage.state import STREAM_SEQUENCE_SUFFIX
 from headrace.storage.state_log import parse_state_name
-from headrace.storage.survey import SEGMENTS_FOLDER
 from headrace.storage.untold_index import UntoldIndex
 
 KNOWN_IN_STREAM: Final = frozenset((SEGMENTS_FOLDER, "aside"))

@@ -133,7 +133,7 @@ class GroupCommit:
         self._cycle = _Cycle([])
         self._dirty: dict[CommitLog, None] = {}
         self._owing: dict[CommitLog, None] = {}
-        self._errands_before: list[Errand] = []
+        self._errands_before: dict[Errand, CommitLog | None] = {}
         self._asks_sync = False
         self._waiting: list[tuple[AfterSync, CommitLog | None]] = []
         self._lazy_timer: Timer | None = None
@@ -162,9 +162,13 @@ class GroupCommit:
         self._dirty[log] = None
         self._asks_sync = self._asks_sync or sync
 
-    def run_before(self, errand: Errand) -> None:
-        """Have the next cycle run a store's own errand before its answers (a folder renamed, say)."""
-        self._errands_before.append(errand)
+    def run_before(self, errand: Errand, log: CommitLog | None = None) -> None:
+        """Have the next cycle run an errand before its answers: a log's, or the store's own (a folder's sync, say).
+
+        They run in order. One that waits already, the same object, runs once, after those asked for since.
+        """
+        self._errands_before.pop(errand, None)
+        self._errands_before[errand] = log
         self._asks_sync = True
 
     def forget(self, log: CommitLog) -> None:
@@ -242,8 +246,8 @@ class GroupCommit:
             self._owing = {}
         self.cycle_count += 1
         sync = owed or self._sync_always
-        before: list[tuple[CommitLog | None, Errand]] = [(None, each) for each in self._errands_before]
-        self._errands_before = []
+        before = [(log, errand) for errand, log in self._errands_before.items()]
+        self._errands_before = {}
         count = 0
         shares = cycle.shares
         for log in dirty:

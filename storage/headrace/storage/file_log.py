@@ -26,7 +26,7 @@ from headrace.storage.codec import encode_batch
 from headrace.storage.commit import GroupCommit, Handover
 from headrace.storage.compaction import Facts
 from headrace.storage.contents import Contents
-from headrace.storage.files import Files
+from headrace.storage.files import Files, remove_tree
 from headrace.storage.framing import Unreadable
 from headrace.storage.index_feed import IndexFeed
 from headrace.storage.index_interface import Position
@@ -66,6 +66,7 @@ from headrace.storage.segment_lookups import LookupCache, SegmentLookups
 from headrace.storage.segment_writer import SegmentWriter
 from headrace.storage.state import DamagedPlace, Operation
 from headrace.storage.state_log import StateLog
+from headrace.storage.stream_folder import StreamFolder
 from headrace.storage.sync import Errands
 from headrace.storage.targets import FileWrite, Target
 from headrace.storage.upkeep import Upkeep
@@ -93,7 +94,7 @@ class FileLog:
         errands: Errands,
         chores: Chores,
         commit: GroupCommit,
-        folder: str,
+        folder: StreamFolder,
         stream_id: int,
         config: dict[str, Any],
         created_ns: int,
@@ -148,7 +149,7 @@ class FileLog:
             chance=chance,
             errands=errands,
             chores=chores,
-            folder=folder,
+            folder=folder.path,
             stream_id=stream_id,
             contents=contents,
             writer=writer,
@@ -184,7 +185,7 @@ class FileLog:
     @property
     def folder(self) -> str:
         """Where its files are."""
-        return self._folder
+        return self._folder.path
 
     @property
     def config(self) -> dict[str, Any]:
@@ -492,6 +493,18 @@ class FileLog:
         with contextlib.suppress(StorageError):
             self._state.add(operations, sync=True)
         self._commit.note(self, sync=True)
+
+    def delete(self) -> None:
+        """Let the stream go: a start would not find it any more. Raises OSError, and then nothing has changed.
+
+        Its files are what the folder's `.dead` name holds, after `close`.
+        """
+        self._folder.delete()
+        self.fence("the stream was deleted")
+
+    def remove_files(self) -> None:
+        """Remove the files of a deleted log that was closed; blocks. Raises OSError."""
+        remove_tree(self._files, self._folder.dead)
 
     def close(self) -> None:
         """Let go of the files."""

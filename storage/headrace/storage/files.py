@@ -18,6 +18,7 @@ import contextlib
 import ctypes
 import errno
 import os
+import re
 import stat
 import sys
 from collections.abc import Callable
@@ -31,6 +32,10 @@ FILE_MODE: Final = 0o640
 FOLDER_MODE: Final = 0o750
 ZEROS_SIZE: Final = 1024 * 1024
 """How much is written at a time where the system cannot preallocate."""
+
+
+SYNCFS_TELLS: Final = (5, 8)
+"""The version of Linux from which on `syncfs` says what could not be written. Source: its manual page."""
 
 
 class FileStatus(NamedTuple):
@@ -74,7 +79,8 @@ class Files(Protocol):
         ...
 
     def sync_disk(self, handle: int) -> bool:
-        """Make all on the file system of `handle` durable, names too; False where the system has no such call.
+        """Make all on the file system of `handle` durable, names too; False where the system has no such call, or
+        one that keeps failures to itself.
 
         It raises for a write that failed anywhere since the handle was opened, so give one that is older than
         what is to be synced.
@@ -259,9 +265,15 @@ def _choose_sync() -> Callable[[int], None]:
     return getattr(os, "fdatasync", os.fsync)
 
 
-def _find_syncfs() -> Callable[[int], int] | None:
-    """Give Linux's `syncfs`, which says since version 5.8 what could not be written."""
+def find_syncfs(release: str | None = None) -> Callable[[int], int] | None:
+    """Give Linux's `syncfs`, from the kernel's version on in which it says what could not be written.
+
+    `release` as `uname -r` has it; None: that of this machine.
+    """
     if not sys.platform.startswith("linux"):
+        return None
+    version = re.match(r"(\d+)\.(\d+)", os.uname().release if release is None else release)
+    if version is None or (int(version[1]), int(version[2])) < SYNCFS_TELLS:
         return None
     found = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
     if found is not None:
@@ -277,5 +289,5 @@ def _write_zeros(handle: int, offset: int, size: int) -> None:
 
 
 _sync: Final = _choose_sync()
-_syncfs: Final = _find_syncfs()
+_syncfs: Final = find_syncfs()
 _preallocate: Final[Callable[[int, int, int], None]] = getattr(os, "posix_fallocate", _write_zeros)

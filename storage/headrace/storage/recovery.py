@@ -33,7 +33,7 @@ from headrace.storage.index_interface import IndexStore, Position
 from headrace.storage.journal_replay import JournalEntry
 from headrace.storage.record import MARKS, NO_EXTRAS, encode_erased, parse_header
 from headrace.storage.room import Room
-from headrace.storage.segment import COMPANIONS, Segment, parse_segment_name
+from headrace.storage.segment import COMPANIONS, SEGMENTS_FOLDER, Segment, parse_segment_name
 from headrace.storage.segment_lookups import LookupCache
 from headrace.storage.segment_writer import SegmentWriter
 from headrace.storage.segments import Segments
@@ -41,9 +41,9 @@ from headrace.storage.sidecar import OffsetsCache
 from headrace.storage.snapshot import snapshot_records
 from headrace.storage.state import DamagedPlace, Lost, Operation, State
 from headrace.storage.state_log import LoadedState, StateLog, load_state, parse_state_name, write_generation
+from headrace.storage.stream_folder import StreamFolder
 from headrace.storage.survey import (
     PART,
-    SEGMENTS_FOLDER,
     Appended,
     Restored,
     Survey,
@@ -96,12 +96,13 @@ def recover(shared: Shared, folder: str, stream_id: int, entries: Sequence[Journ
     survey = survey_segments(shared.files, shared.blocks, state, segments, is_clean=is_clean)
     index = shared.indexes.open_log(stream_id, Position(survey.last, state.change))
     contents = replay(state, segments, survey, index, restored)
+    stream_folder = StreamFolder(shared.files, folder)
     writer = SegmentWriter(
         files=shared.files,
         chance=shared.chance,
         clock=shared.clock,
         errands=shared.errands,
-        folder=f"{folder}/{SEGMENTS_FOLDER}",
+        folder=stream_folder,
         stream_id=stream_id,
         segments=segments,
         batch=survey.batch,
@@ -119,7 +120,7 @@ def recover(shared: Shared, folder: str, stream_id: int, entries: Sequence[Journ
         errands=shared.errands,
         chores=shared.chores,
         commit=shared.commit,
-        folder=folder,
+        folder=stream_folder,
         stream_id=stream_id,
         config=state.config,
         created_ns=state.created_ns,

@@ -17,11 +17,10 @@ from headrace.storage.files import Files, RealFiles, remove_tree
 from headrace.storage.framing import fresh_salt
 from headrace.storage.interface import StoreLocked, StoreUnusable
 from headrace.storage.journal_replay import OverlaidFiles
-from headrace.storage.segment import Segment
+from headrace.storage.segment import SEGMENTS_FOLDER, Segment
 from headrace.storage.sidecar import encode_sidecar, find_offsets, load_sidecar, sidecar_path, write_sidecar
 from headrace.storage.state_log import StateUnreadable
 from headrace.storage.store import INDEX_FOLDER, STREAMS_FOLDER, check_format
-from headrace.storage.survey import SEGMENTS_FOLDER
 from headrace.storage.untold_index import UntoldIndex
 
 

@@ -50,11 +50,11 @@ from headrace.storage.record import (
     parse_operations,
     parse_skip,
 )
-from headrace.storage.segment import parse_segment_name
+from headrace.storage.segment import SEGMENTS_FOLDER, parse_segment_name
 from headrace.storage.state import State
 from headrace.storage.state_log import parse_state_name
 from headrace.storage.store import STREAMS_FOLDER
-from headrace.storage.survey import PART, SEGMENTS_FOLDER
+from headrace.storage.survey import PART
 from headrace.storage.untold_index import UntoldIndex
 
 BESIDE: Final = (".side", ".del", ".del2", ".new")

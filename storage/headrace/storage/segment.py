@@ -16,6 +16,9 @@ from typing import Final
 
 from headrace.storage.framing import FILE_HEADER_SIZE
 
+SEGMENTS_FOLDER: Final = "seg"
+"""The folder of the segments within a stream's."""
+
 RESERVED_SIZE: Final = 256
 """Room kept at a segment's end for its last marks."""
 

@@ -23,6 +23,7 @@ from headrace.storage.room import Room, is_full
 from headrace.storage.segment import RESERVED_SIZE, Segment, segment_name
 from headrace.storage.segments import Segments, Tail
 from headrace.storage.sidecar import encode_sidecar, sidecar_path, write_sidecar
+from headrace.storage.stream_folder import StreamFolder
 from headrace.storage.sync import Errand, Errands
 from headrace.storage.targets import FileWrite, Target
 from headrace.storage.unheeded import unheeded
@@ -34,9 +35,9 @@ _PAGE: Final = 4096
 
 
 class PreparedFile(NamedTuple):
-    """A segment's file that has no records and no name yet."""
+    """A segment's file that has no records and no name yet, `name` being a temporary one."""
 
-    path: str
+    name: str
     handle: int
     salt: int
     capacity: int
@@ -53,7 +54,7 @@ class SegmentWriter:
         chance: Chance,
         clock: Clock,
         errands: Errands,
-        folder: str,
+        folder: StreamFolder,
         stream_id: int,
         segments: Segments,
         batch: int,
@@ -242,7 +243,7 @@ class SegmentWriter:
             prepared = self._make_file_now(size)
         if self.current is not None:
             self._seal(self.current)
-        path = f"{self._folder}/{segment_name(sequence, prepared.salt)}"
+        path = f"{self._folder.segments}/{segment_name(sequence, prepared.salt)}"
         segment = Segment(first=sequence, salt=prepared.salt, path=path, capacity=prepared.capacity)
         self._add_target(segment, prepared.handle)
         self._naming.append(self._naming_errand(prepared, path))
@@ -271,41 +272,41 @@ class SegmentWriter:
             except OSError as error:
                 if not is_full(error):
                     raise StorageError(
-                        f"{self._folder}: a segment cannot be made: {error.strerror}"
+                        f"{self._folder.segments}: a segment cannot be made: {error.strerror}"
                     ) from error
             else:
                 self._room.admitted()
                 return prepared
         self._room.refused()
-        raise DiskFull(f"no room for a segment of {least} bytes in {self._folder}")
+        raise DiskFull(f"no room for a segment of {least} bytes in {self._folder.segments}")
 
     def _make_file(self, capacity: int, salt: int, *, sync: bool) -> PreparedFile:
-        path = f"{self._folder}/{salt:016x}.new"
+        name = f"{salt:016x}.new"
         header = FileHeader(FileKind.SEGMENT, salt, self._stream_id, 0, self._clock.now_ns(), capacity)
-        handle = self._files.create(path)
+        handle = self._folder.create_segment(name)
         try:
             self._files.preallocate(handle, 0, capacity)
             self._files.pwrite(handle, encode_file_header(header), 0)
             if sync:
                 self._files.sync(handle)
         except OSError:
-            self._discard(PreparedFile(path, handle, salt, capacity, is_synced=False))
+            self._discard(PreparedFile(name, handle, salt, capacity, is_synced=False))
             raise
-        return PreparedFile(path, handle, salt, capacity, sync)
+        return PreparedFile(name, handle, salt, capacity, sync)
 
     def _discard(self, prepared: PreparedFile) -> None:
         """Remove a file that is not needed; where that fails, the next start does it."""
         self._files.close(prepared.handle)
         with contextlib.suppress(OSError):
-            self._files.unlink(prepared.path)
+            self._folder.unlink_segment(prepared.name)
 
     def _naming_errand(self, prepared: PreparedFile, path: str) -> Errand:
-        files, folder = self._files, self._folder
+        files, folder = self._files, self._folder.segments
 
         def name() -> None:
             if not prepared.is_synced:
                 files.sync(prepared.handle)
-            files.rename(prepared.path, path)
+            files.rename(f"{folder}/{prepared.name}", path)
             files.sync_folder(folder)
 
         return name

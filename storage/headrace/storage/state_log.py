@@ -282,20 +282,33 @@ class GenerationFile:
 
     def sync(self) -> None:
         """Make durable what was written, and the room for more. Raises OSError."""
-        allocated = self._allocated
-        self._files.preallocate(self._handle, 0, allocated)
-        self._files.pwrite(self._handle, encode_file_header(self._header._replace(capacity=allocated)), 0)
+        self._write_header()
         self._files.sync(self._handle)
         self._durable_to = self._offset
 
     def finish(self) -> Generation:
         """Give it its name, durably. Raises OSError, and then it has the name, or not."""
-        allocated = self._allocated
         self.sync()
-        self._files.rename(f"{self._path}.new", self._path)
+        generation = self._named()
         self._files.sync_folder(self._folder)
+        return generation
+
+    def finish_draft(self) -> Generation:
+        """Give it its name in a folder that is not yet part of the store. Nothing is synced. Raises OSError."""
+        self._write_header()
+        return self._named()
+
+    def _write_header(self) -> None:
+        allocated = self._allocated
+        self._files.preallocate(self._handle, 0, allocated)
+        self._files.pwrite(self._handle, encode_file_header(self._header._replace(capacity=allocated)), 0)
+
+    def _named(self) -> Generation:
+        self._files.rename(f"{self._path}.new", self._path)
         header = self._header
-        return Generation(header.subject, self._path, self._handle, header.salt, self._offset, allocated)
+        return Generation(
+            header.subject, self._path, self._handle, header.salt, self._offset, self._allocated
+        )
 
     def abandon(self) -> None:
         """Let go of it; the next one, or the next start, removes it."""
@@ -313,16 +326,18 @@ def write_generation(
     records: Sequence[Sequence[Operation]],
     *,
     change: int,
+    is_draft: bool = False,
 ) -> Generation:
     """Write a complete state log and sync it under its name; blocks. Raises OSError.
 
-    `records` is the snapshot, the operations of each record; all carry the change number reached, `change`.
+    `records` is the snapshot, the operations of each record; all carry the change number reached, `change`. With
+    `is_draft` nothing is synced: whoever makes the folder part of the store does that first.
     """
     file = GenerationFile(files, folder, header)
     try:
         file.add(records, change=change)
         file.complete(change=change)
-        return file.finish()
+        return file.finish_draft() if is_draft else file.finish()
     except OSError:
         file.abandon()
         raise

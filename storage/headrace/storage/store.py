@@ -23,11 +23,9 @@ from headrace.storage.bounds import DEFAULT_BOUNDS, Bounds
 from headrace.storage.chores import Chores
 from headrace.storage.codec import sync_thread
 from headrace.storage.commit import GroupCommit
-from headrace.storage.contents import Contents
+from headrace.storage.creation import create
 from headrace.storage.file_log import FileLog
 from headrace.storage.files import Files, RealFiles, make_folders, remove_tree
-from headrace.storage.framing import FileHeader, FileKind, fresh_salt
-from headrace.storage.index_interface import Position
 from headrace.storage.interface import (
     DiskFull,
     LogFenced,
@@ -43,12 +41,9 @@ from headrace.storage.recovery import Shared, recover
 from headrace.storage.room import Room
 from headrace.storage.scrub import Scrub, ScrubState
 from headrace.storage.segment_lookups import LookupCache
-from headrace.storage.segment_writer import SegmentWriter
-from headrace.storage.segments import Segments
 from headrace.storage.sidecar import OffsetsCache
-from headrace.storage.state_log import StateLog, StateUnreadable, write_generation
+from headrace.storage.state_log import StateUnreadable
 from headrace.storage.subject_indexes import SubjectIndexes
-from headrace.storage.survey import SEGMENTS_FOLDER
 from headrace.storage.sync import Errands, InlineWorker, SyncWorker, Wake
 from headrace.storage.sync_times import SyncTimes
 from headrace.storage.unheeded import unheeded
@@ -218,6 +213,7 @@ class FileStore:
             room=self._room,
             lookups=LookupCache(),
         )
+        self._sync_streams = partial(files.sync_folder, f"{self.path}/{STREAMS_FOLDER}")
         self._logs: dict[int, FileLog] = {}
         self._memory_logs: dict[int, MemoryLog] = {}
         self._buried: list[FileLog] = []
@@ -295,28 +291,32 @@ class FileStore:
             return log
         if self._failed:
             raise LogFenced(self._failed)
+        folder = f"{self.path}/{STREAMS_FOLDER}/{stream_id:016x}"
+        first = max(1, first_sequence)
         try:
-            return self._create(stream_id, config, created_ns, max(1, first_sequence))
+            made = create(self._shared, folder, stream_id, config=config, created_ns=created_ns, first=first)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise DiskFull(f"no room for a stream in {self.path}") from error
             raise StorageError(f"{self.path}: a stream cannot be made: {error.strerror}") from error
+        made.on_finding(partial(self._on_finding, made))
+        self._logs[stream_id] = made
+        self._commit.run_before(self._sync_streams)
+        return made
 
     def delete(self, log: StreamLog) -> None:
         if self._memory_logs.pop(log.stream_id, None) is not None:
             return
         file_log = self._logs[log.stream_id]
-        folder, dead = file_log.folder, f"{file_log.folder}.dead"
         try:
-            self._files.rename(folder, dead)
+            file_log.delete()
         except OSError as error:
-            raise StorageError(f"{folder}: cannot be deleted: {error.strerror}") from error
+            raise StorageError(f"{file_log.folder}: cannot be deleted: {error.strerror}") from error
         del self._logs[log.stream_id]
-        file_log.fence("the stream was deleted")
         self._commit.forget(file_log)
         self._commit.recent.pop(file_log, None)
         self._indexes.drop_log(log.stream_id)
-        self._commit.run_before(partial(self._files.sync_folder, f"{self.path}/{STREAMS_FOLDER}"))
+        self._commit.run_before(self._sync_streams)
         self._buried.append(file_log)
 
     @property
@@ -398,69 +398,6 @@ class FileStore:
             except StateUnreadable as error:
                 self.unreadable.append((folder, str(error)))
 
-    def _create(self, stream_id: int, config: dict[str, Any], created_ns: int, first: int) -> FileLog:
-        files, shared = self._files, self._shared
-        streams = f"{self.path}/{STREAMS_FOLDER}"
-        folder = f"{streams}/{stream_id:016x}"
-        new = f"{folder}.new"
-        files.make_folder(new)
-        files.make_folder(f"{new}/{SEGMENTS_FOLDER}")
-        stream = {"created_ns": created_ns, "id": f"{stream_id:016x}", "first": first}
-        # Twice: where the snapshot of the newest generation is damaged, the one before is read.
-        snapshot = [[["stream", stream], ["config", config]]]
-        for number in (1, 2):
-            header = FileHeader(FileKind.STATE, fresh_salt(self._chance), stream_id, number, created_ns, 0)
-            generation = write_generation(files, new, header, snapshot, change=0)
-            if number == 1:
-                files.close(generation.handle)
-        files.rename(new, folder)
-        generation = generation._replace(path=generation.path.replace(".new/", "/", 1))
-        self._commit.run_before(partial(files.sync_folder, streams))
-        segments = Segments(files, shared.blocks, shared.offsets)
-        index = self._indexes.open_log(stream_id, Position(first - 1, 0))
-        writer = SegmentWriter(
-            files=files,
-            chance=self._chance,
-            clock=self._scheduler,
-            errands=self._errands,
-            folder=f"{folder}/{SEGMENTS_FOLDER}",
-            stream_id=stream_id,
-            segments=segments,
-            batch=0,
-            bounds=shared.bounds,
-            room=shared.room,
-        )
-        log = self._logs[stream_id] = FileLog(
-            files=files,
-            clock=self._scheduler,
-            chance=self._chance,
-            errands=self._errands,
-            chores=self._chores,
-            commit=self._commit,
-            folder=folder,
-            stream_id=stream_id,
-            config=config,
-            created_ns=created_ns,
-            first=first,
-            consumers={},
-            contents=Contents(segments, index, first=first),
-            writer=writer,
-            bounds=shared.bounds,
-            state=StateLog(
-                files,
-                generation,
-                bounds=shared.bounds,
-                room=shared.room,
-                snapshot_size=generation.used,
-                change=0,
-            ),
-            room=shared.room,
-            lookups=shared.lookups,
-            damage=[],
-        )
-        log.on_finding(partial(self._on_finding, log))
-        return log
-
     def _on_finding(self, log: StreamLog, text: str) -> None:
         self.on_finding(log, text)
 
@@ -535,7 +472,7 @@ class FileStore:
                 continue
             log.close()
             # What cannot be removed now is removed at the next start.
-            self._errands.run(partial(remove_tree, self._files, f"{log.folder}.dead"), unheeded)
+            self._errands.run(log.remove_files, unheeded)
         self._buried = waiting
 
     def _wait(self) -> None:

@@ -39,14 +39,13 @@ from headrace.storage.record import (
     parse_skip,
 )
 from headrace.storage.removals import load_removals
-from headrace.storage.segment import Segment, parse_segment_name
+from headrace.storage.segment import SEGMENTS_FOLDER, Segment, parse_segment_name
 from headrace.storage.segment_writer import MARK_SIZE
 from headrace.storage.segments import Place, Segments
 from headrace.storage.sidecar import is_missing_counted
 from headrace.storage.state import DamagedPlace, Removal, State
 from headrace.storage.state_log import LoadedState
 
-SEGMENTS_FOLDER: Final = "seg"
 PART: Final = "a part of an atomic batch that is not whole"
 """What is said of such a record in a list of damage."""
 

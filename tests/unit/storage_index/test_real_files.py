@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from headrace.storage.faulty_files import FaultyFiles
-from headrace.storage.files import Files, FileStatus, RealFiles, make_folders, remove_tree
+from headrace.storage.files import Files, FileStatus, RealFiles, find_syncfs, make_folders, remove_tree
 
 
 @pytest.fixture(params=["real", "faulty"])
@@ -124,6 +124,25 @@ def test_a_short_read_of_the_system_is_finished(tmp_path: Path, monkeypatch: pyt
     assert files.pread(handle, 8, 1) == b"12345678"
     assert files.pread(handle, 20, 1) == b"123456789"
     files.close(handle)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux has syncfs")
+@pytest.mark.parametrize(
+    ("release", "is_used"),
+    [
+        ("5.8.0-1-generic", True),
+        ("5.10.0-21-amd64", True),
+        ("6.1", True),
+        ("10.0.0", True),
+        ("5.7.19", False),
+        ("4.19.0", False),
+        ("unknown", False),
+    ],
+)
+def test_a_whole_file_system_is_synced_only_where_the_kernel_tells_of_failures(
+    release: str, *, is_used: bool
+) -> None:
+    assert (find_syncfs(release) is not None) is is_used
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux has syncfs")

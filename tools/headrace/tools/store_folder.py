@@ -2,8 +2,8 @@
 
 import os
 
+from headrace.storage.segment import SEGMENTS_FOLDER
 from headrace.storage.store import STREAMS_FOLDER
-from headrace.storage.survey import SEGMENTS_FOLDER
 from headrace.tools.store_path import store_path
 from headrace.tools.wire import CommandFailed
 
