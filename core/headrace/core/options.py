@@ -111,6 +111,8 @@ class JetStreamOptions:
     batch_inflight_total: int = 0
     batch_size: int = 0
     batch_timeout_ns: int = 0
+    max_buffered_size: int = 0  # of what a stream was sent and has not stored, above it publishes are refused
+    max_buffered_messages: int = 0  # 0 for these two: the usual one
     scrub_rate: int = 1024 * 1024
     """Ours: bytes a second of what is stored that are read again to find damage, 2.5 TB in a month; 0: none."""
     rewrite_rate: int = 16 * 1024 * 1024

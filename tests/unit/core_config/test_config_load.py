@@ -187,6 +187,11 @@ def test_a_jetstream_block_sets_the_store() -> None:
     )
 
 
+def test_a_jetstream_block_bounds_what_a_stream_has_not_stored() -> None:
+    found = options("jetstream { max_buffered_size: 1Gb, max_buffered_msgs: 20000 }")
+    assert found.jetstream == JetStreamOptions(max_buffered_size=1 << 30, max_buffered_messages=20000)
+
+
 def test_the_store_may_stand_beside_jetstream() -> None:
     jetstream = options("store_dir: /s\njetstream: true").jetstream
     assert jetstream is not None
@@ -301,6 +306,7 @@ def test_a_duration_without_unit_is_seconds_and_a_warning() -> None:
         ("accounts { A {} }\nno_auth_user: z", 'a.conf:2:1: no_auth_user: "z" not present as user'),
         ("system_account: X", "a.conf:1:1: error resolving system account"),
         ("jetstream: maybe", "Expected 'enabled' or 'disabled' for string value, got 'maybe'"),
+        ("jetstream { max_buffered_msgs: -1 }", "a.conf:1:13: max_buffered_msgs: input should be greater"),
         ("jetstream { max_mem: 1024K, max_file: '10' }", "a.conf:1:29: max_file: '10' is no size"),
         ("jetstream { sync_interval: 5 }", "expected a duration in quotes"),
         ("store_dir: /a\njetstream { store_dir: /b }", "Duplicate 'store_dir' configuration"),

@@ -50,8 +50,8 @@ def test_no_ack_is_sent_before_the_message_is_durable(fields: dict[str, str]) ->
     assert json.loads(world.bus.answers(reply)[0].payload) == {"stream": "S", "seq": 1}
 
 
-def _held_stream(**config: object) -> World:
-    world = World(held=True)
+def _held_stream(options: JetStreamOptions | None = None, **config: object) -> World:
+    world = World(options=options, held=True)
     world.post("STREAM.CREATE.S", {"name": "S", "subjects": ["s.>"], **config})
     world.release()
     world.bus.published.clear()
@@ -457,10 +457,8 @@ def test_a_turn_with_more_messages_than_the_stream_may_have_leaves_its_end(world
 # bounds
 
 
-def test_publishers_are_held_while_too_much_is_in_flight(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(publish, "HOLD_MESSAGES", 4)
-    monkeypatch.setattr(publish, "REFUSE_MESSAGES", 8)
-    world = _held_stream()
+def test_publishers_are_held_while_too_much_is_in_flight() -> None:
+    world = _held_stream(JetStreamOptions(max_buffered_messages=16))
     for number in range(6):
         world.queue(f"s.{number}", connection_id=7)
     world.bus.turn()
@@ -469,21 +467,21 @@ def test_publishers_are_held_while_too_much_is_in_flight(monkeypatch: pytest.Mon
     assert world.bus.held == {}
 
 
-def test_publishes_are_refused_when_holding_was_not_enough(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(publish, "HOLD_MESSAGES", 4)
-    monkeypatch.setattr(publish, "REFUSE_MESSAGES", 8)
-    world = _held_stream()
+@pytest.mark.parametrize(
+    "options", [JetStreamOptions(max_buffered_messages=8), JetStreamOptions(max_buffered_size=800)]
+)
+def test_publishes_are_refused_when_holding_was_not_enough(options: JetStreamOptions) -> None:
+    world = _held_stream(options)
     for connection_id in range(1, 11):
-        world.send("s.1", connection_id=connection_id)
+        world.send("s.1", bytes(100), connection_id=connection_id)
     reply = world.send("s.1", connection_id=99)
     (answer,) = world.bus.answers(reply)
     assert answer.headers == b"NATS/1.0 429 Too Many Requests\r\n\r\n"
     assert json.loads(answer.payload)["error"]["err_code"] == 10167
 
 
-def test_a_stream_that_goes_releases_whom_it_held(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(publish, "HOLD_MESSAGES", 1)
-    world = _held_stream()
+def test_a_stream_that_goes_releases_whom_it_held() -> None:
+    world = _held_stream(JetStreamOptions(max_buffered_messages=4))
     world.send("s.1")
     world.send("s.1")
     assert world.bus.held

@@ -37,7 +37,7 @@ KEYS: Final[dict[str, str]] = dict(
         ("ek encryption_key key prev_key prev_ek prev_encryption_key cipher tpm", "encryption of the store"),
         ("unique_tag extension_hint max_outstanding_catchup cluster_traffic", "JetStream clustering"),
         ("max_ha_assets max_request_batch duplicate_window", "this JetStream limit"),
-        ("max_buffered_size max_buffered_msgs request_queue_limit info_queue_limit", "this JetStream limit"),
+        ("request_queue_limit info_queue_limit", "this JetStream limit"),
         ("meta_compact meta_compact_size meta_compact_sync max_concurrent_io", "this JetStream limit"),
     )
     for pair in _named(keys, feature)

@@ -407,6 +407,8 @@ class _Translation:
             "disk_reserve": block.disk_reserve,
             "index_memory": block.index_memory,
             "index_process": block.index_process,
+            "max_buffered_size": block.max_buffered_size,
+            "max_buffered_messages": block.max_buffered_msgs,
             "max_ack_pending": block.limits.max_ack_pending,
             "batch_inflight_per_stream": block.limits.batch.max_inflight_per_stream,
             "batch_inflight_total": block.limits.batch.max_inflight_total,

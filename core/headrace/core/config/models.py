@@ -140,6 +140,8 @@ class JetStream(Block):
     disk_reserve: Annotated[StorageSize, Field(ge=0)] | None = None
     index_memory: Annotated[StorageSize, Field(gt=0)] | None = None
     index_process: bool | None = None
+    max_buffered_size: Annotated[StorageSize, Field(ge=0)] | None = None
+    max_buffered_msgs: Annotated[int, Field(ge=0)] | None = None
     limits: JetStreamLimits = JetStreamLimits()
 
 

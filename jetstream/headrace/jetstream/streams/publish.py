@@ -9,9 +9,9 @@ refusals that name a sequence. One `after_sync` a batch sends them all, in the o
 tells the consumers. When a write or sync fails, nobody knows what is on disk, and every answer of the batch
 says so instead.
 
-Ingest is bounded. What was appended and is not durable is counted; above `HOLD_SIZE` or `HOLD_MESSAGES` the
-publishers' connections are not read any further until it has drained, and above `REFUSE_SIZE` or
-`REFUSE_MESSAGES` (many connections at once) publishes are refused with 10167.
+Ingest is bounded. What was appended and is not durable is counted; above a quarter of `max_buffered_size` or
+`max_buffered_msgs` the publishers' connections are not read any further until it has drained, and above the whole
+(many connections at once) publishes are refused with 10167.
 
 While the log's index is rebuilt nobody knows which messages a subject has, or where an id was used. What has to be
 judged waits, and all that comes behind it, within the same bounds and for `LOOKUP_WAIT_NS` at most.
@@ -36,10 +36,13 @@ from headrace.storage.interface import IndexRebuilding, LogFenced, StorageError
 if TYPE_CHECKING:
     from headrace.jetstream.streams.stream import Stream
 
-HOLD_SIZE: Final = 32 * 1024 * 1024
-HOLD_MESSAGES: Final = 64 * 1024
-REFUSE_SIZE: Final = 4 * HOLD_SIZE
-REFUSE_MESSAGES: Final = 4 * HOLD_MESSAGES
+BUFFERED_SIZE_MAX: Final = 128 * 1024 * 1024
+BUFFERED_MESSAGES_MAX: Final = 256 * 1024
+"""What a stream may be sent and not have stored, where the configuration does not say it."""
+
+HOLD_DIVISOR: Final = 4
+"""The part of it at which publishers are held."""
+
 LOOKUP_WAIT_NS: Final = 4 * NS_PER_S
 """How long publishes wait for the log's index. Most clients give up after five seconds."""
 
@@ -69,6 +72,11 @@ class Publishing:
         self._store = stream.context.store
         self._scheduler = stream.context.scheduler
         self._log = stream.log
+        options = stream.context.options
+        self._buffered_size_max = options.max_buffered_size or BUFFERED_SIZE_MAX
+        self._buffered_messages_max = options.max_buffered_messages or BUFFERED_MESSAGES_MAX
+        self._hold_size = self._buffered_size_max // HOLD_DIVISOR
+        self._hold_messages = self._buffered_messages_max // HOLD_DIVISOR
         self._in_flight_messages = 0
         self._in_flight_size = 0
         self._held: set[int] = set()
@@ -112,7 +120,10 @@ class Publishing:
             self._refuse(batch, storage_refusal(LogFenced(self._log.fenced)))
         elif self._log.head.last_sequence > SEQUENCE_MAX:
             self._refuse(batch, ApiError(error_table.STREAM_STORE_FAILED, err="sequences are used up"))
-        elif self._in_flight_size > REFUSE_SIZE or self._in_flight_messages > REFUSE_MESSAGES:
+        elif (
+            self._in_flight_size > self._buffered_size_max
+            or self._in_flight_messages > self._buffered_messages_max
+        ):
             self._refuse(batch, ApiError(error_table.STREAM_TOO_MANY_REQUESTS), TOO_MANY_REQUESTS)
         elif self._parked or self._log.is_index_full:
             self._park(batch)
@@ -306,7 +317,7 @@ class Publishing:
     def _count_in(self, batch: Batch) -> None:
         self._in_flight_messages += len(batch)
         self._in_flight_size += batch.size
-        if self._in_flight_size > HOLD_SIZE or self._in_flight_messages > HOLD_MESSAGES:
+        if self._in_flight_size > self._hold_size or self._in_flight_messages > self._hold_messages:
             for message in batch:
                 if message.connection_id and message.connection_id not in self._held:
                     self._held.add(message.connection_id)
@@ -317,8 +328,8 @@ class Publishing:
         self._in_flight_size -= batch.size
         if (
             self._held
-            and self._in_flight_size <= HOLD_SIZE // 2
-            and self._in_flight_messages <= HOLD_MESSAGES // 2
+            and self._in_flight_size <= self._hold_size // 2
+            and self._in_flight_messages <= self._hold_messages // 2
         ):
             self._release()
         self._bus.request_turn()
