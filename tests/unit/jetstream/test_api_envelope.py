@@ -259,3 +259,23 @@ def test_too_many_requests_in_waiting_are_dropped_and_told(monkeypatch: pytest.M
     ((view, _),) = listener.received
     assert json.loads(view.payload)["dropped"] == 3
     assert len(world.bus.answers(world.post("STREAM.NAMES"))) == 1
+
+
+def test_requests_for_which_a_turn_has_no_time_are_done_in_order_in_the_next_ones(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatcher, "TURN_NS", -1)
+    first = world.post("STREAM.CREATE.S", {"name": "S", "subjects": ["s"]})
+    others = [world.post(f"STREAM.{verb}.S", {"name": "S"}) for verb in ("INFO", "DELETE", "INFO")]
+    assert [len(world.bus.answers(reply)) for reply in (first, *others)] == [1, 1, 1, 1]
+
+    world.bus.send(ACCOUNT, b"$JS.API.STREAM.CREATE.T", b'{"name":"T"}', reply=b"t.1")
+    for each in range(2, 5):
+        world.bus.send(ACCOUNT, b"$JS.API.STREAM.INFO.T", b"", reply=b"t.%d" % each)
+    world.bus.turn()
+    replies = [b"t.%d" % each for each in range(1, 5)]
+    assert [len(world.bus.answers(reply)) for reply in replies] == [1, 0, 0, 0]
+    before = world.bus.turn_requests
+    world.scheduler.settle()
+    assert [len(world.bus.answers(reply)) for reply in replies[1:]] == [1, 1, 1]
+    assert world.bus.turn_requests == before + 3

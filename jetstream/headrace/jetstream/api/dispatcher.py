@@ -12,11 +12,12 @@ Source: the JetStream API reference, section 1.
 """
 
 import traceback
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, Final
 
-from headrace.core.base.clock import NS_PER_S
+from headrace.core.base.clock import NS_PER_MS, NS_PER_S
 from headrace.core.base.message import Batch, Message
 from headrace.core.bus import Caller
 from headrace.core.subject import matches, tokens
@@ -35,6 +36,9 @@ LOOKUP_WAIT_NS: Final = 4 * NS_PER_S
 
 WAITING_MAX: Final = 10_000
 """Answers of one account that may wait for a sync; requests beyond are dropped, and an advisory says how many."""
+
+TURN_NS: Final = 2 * NS_PER_MS
+"""How long one account's requests may keep a turn of the loop; the one that is begun is finished."""
 
 AUDIT_SUBJECT: Final = b"$JS.EVENT.ADVISORY.API"
 OVERFLOW_SUBJECT: Final = b"$JS.EVENT.ADVISORY.API.LIMIT_REACHED"
@@ -74,6 +78,8 @@ class AccountApi:
         self._account = account
         self._waiting = 0
         self._dropped = 0
+        self._queue: deque[Callable[[], None]] = deque()
+        self._is_busy = False
         self._prefixes = context.api_prefixes
 
     def open(self) -> None:
@@ -86,21 +92,38 @@ class AccountApi:
         self._account = account
 
     def on_messages(self, batch: Batch) -> None:
-        """Take each request."""
+        """Take each request; those for which there is no time in this turn are done in the next ones, in order."""
         for message in batch:
             self._take(message)
+        if not self._is_busy:
+            self._work()
 
     def _take(self, message: Message) -> None:
         prefix = next(prefix for prefix in self._prefixes if message.subject.startswith(prefix))
         endpoint = self._router.find(message.subject[len(prefix) :])
         if endpoint is None:
             return
-        if self._waiting >= WAITING_MAX:
+        if self._waiting + len(self._queue) >= WAITING_MAX:
             self._drop()
             return
         caller = self._context.bus.caller(message.connection_id) if message.connection_id else None
         deadline_ns = self._context.scheduler.monotonic_ns() + LOOKUP_WAIT_NS
-        self._do(endpoint, message, prefix, caller, deadline_ns)
+        self._queue.append(partial(self._do, endpoint, message, prefix, caller, deadline_ns))
+
+    def _work(self) -> None:
+        scheduler, queue = self._context.scheduler, self._queue
+        end_ns = scheduler.monotonic_ns() + TURN_NS
+        while queue:
+            queue.popleft()()
+            if scheduler.monotonic_ns() > end_ns:
+                break
+        self._is_busy = bool(queue)
+        if queue:
+            scheduler.call_soon(self._work_on)
+
+    def _work_on(self) -> None:
+        self._work()
+        self._context.bus.request_turn()
 
     def _do(
         self, endpoint: Endpoint, message: Message, prefix: bytes, caller: Caller | None, deadline_ns: int
