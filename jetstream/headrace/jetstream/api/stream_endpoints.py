@@ -16,6 +16,7 @@ from headrace.jetstream.context import Context
 from headrace.jetstream.errors import ApiError
 from headrace.jetstream.filters import SubjectFilter
 from headrace.jetstream.levels import API_LEVEL
+from headrace.jetstream.mirrors.rules import with_origins
 from headrace.jetstream.models.stream_api import (
     InfoRequest,
     MessageDeleteRequest,
@@ -65,6 +66,8 @@ class StreamEndpoints:
     def update(self, request: ApiRequest) -> dict[str, Any]:
         asked = request.decode(StreamRequest)
         config = checked(asked.config(), is_pedantic=asked.pedantic)
+        with_origins(request.account.streams, config, is_pedantic=asked.pedantic)
+        config = checked(config)  # what the first look has switched on must go together too
         _check_name(request, asked.name)
         stream = request.account.stream(request.tokens[2])
         update_stream(stream, config)

@@ -198,6 +198,14 @@ class Consumer:
         if not had_room:
             self.wake()
 
+    def on_thinned(self) -> None:
+        """Messages went by the stream's limits, it is not said which."""
+        log = self.stream.log
+        self._position.thinned()
+        for sequence in [*self._state.pending, *self._state.exhausted]:
+            if log.next_sequence(sequence) != sequence:
+                self.on_removed(sequence, sequence, None)
+
     def on_purged(self) -> None:
         """Messages went, it is not said which."""
         log = self.stream.log

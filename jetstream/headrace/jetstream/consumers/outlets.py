@@ -55,6 +55,9 @@ class Surroundings(Protocol):
     @property
     def config(self) -> ConsumerConfig: ...
 
+    @property
+    def paused_for_ns(self) -> int: ...
+
     def now_ns(self) -> int: ...
 
     def wake(self) -> None:
@@ -183,6 +186,7 @@ class PullOutlet:
                         available=consumer.available() if options.no_wait else 0,
                         now_ns=consumer.now_ns(),
                         has_interest=self._has_interest,
+                        is_paused=consumer.paused_for_ns > 0,
                     )
                     self._is_blocked &= not waits
         if refused is not None:

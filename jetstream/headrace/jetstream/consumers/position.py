@@ -72,6 +72,8 @@ def starting_point(config: ConsumerConfig, log: StreamLog, match: SubjectFilter 
             start = head.last_sequence + 1 if listed else head.last_sequence
         case _:
             start = head.first_sequence
+    if not head.messages:
+        start = max(start, head.first_sequence)
     start = max(1, start)
     return Start(first=listed[0] if listed else start, next_sequence=start, listed=listed)
 
@@ -218,6 +220,10 @@ class Position:
     def purged(self, first_sequence: int) -> None:
         """The stream begins at `first_sequence` now, and more may have gone."""
         self.next_sequence = max(self.next_sequence, first_sequence)
+        self.thinned()
+
+    def thinned(self) -> None:
+        """Messages left the stream, it is not said which."""
         if self._listed_index < len(self._listed):
             left = self._listed[self._listed_index :]
             self._listed = [sequence for sequence in left if self._log.next_sequence(sequence) == sequence]

@@ -197,10 +197,12 @@ class WaitingPulls:
         available: int,
         now_ns: int,
         has_interest: Callable[[bytes], bool],
+        is_paused: bool = False,
     ) -> bool:
         """Take a request that the consumer's limits allow; tell whether it waits now.
 
-        `available`: messages that could be delivered, new ones and again. A refusal is among `answers`.
+        `available`: messages that could be delivered, new ones and again, were the consumer not paused. A refusal is
+        among `answers`.
         """
         if options.no_wait:
             if available == 0 and options.expires_ns <= 0:
@@ -208,6 +210,9 @@ class WaitingPulls:
                 return False
             if 0 < available < self.wanted:
                 self.answers.append((reply, status.REQUESTS_PENDING))
+                return False
+            if is_paused and options.expires_ns <= 0:
+                self.answers.append((reply, status.NO_MESSAGES))
                 return False
         if len(self._waiting) >= self.limits.max_waiting and now_ns >= self._prune_after_ns:
             self._prune_after_ns = now_ns + PRUNE_INTERVAL_NS

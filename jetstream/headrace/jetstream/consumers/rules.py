@@ -131,6 +131,9 @@ def check_update(old: ConsumerConfig, new: ConsumerConfig, *, is_bound: bool) ->
     """Raise ApiError where a consumer cannot become `new`; `is_bound`: somebody takes its old deliver subject."""
     for name, words in (
         ("deliver_policy", "deliver policy"),
+        ("mem_storage", "storage type"),
+        ("direct", "direct"),
+        ("sourcing", "sourcing"),
         ("opt_start_seq", "start sequence"),
         ("opt_start_time", "start time"),
         ("ack_policy", "ack policy"),
@@ -147,14 +150,8 @@ def check_update(old: ConsumerConfig, new: ConsumerConfig, *, is_bound: bool) ->
             raise _not_updatable("can not update push consumer to pull based")
         if is_bound:
             raise ApiError(error_table.CONSUMER_NAME_EXIST)
-    for name, words in (
-        ("max_waiting", "max waiting"),
-        ("mem_storage", "storage type"),
-        ("direct", "direct"),
-        ("sourcing", "sourcing"),
-    ):
-        if getattr(old, name) != getattr(new, name):
-            raise _not_updatable(f"{words} can not be updated")
+    if old.max_waiting != new.max_waiting:
+        raise _not_updatable("max waiting can not be updated")
 
 
 def check_workqueue(config: ConsumerConfig, others: Iterable[ConsumerConfig], *, is_new: bool) -> None:

@@ -48,6 +48,10 @@ class AttachedConsumer(Interested, Protocol):
         """The messages of an inclusive range went; `subject` where it is one message, and known."""
         ...
 
+    def on_thinned(self) -> None:
+        """Messages went by the stream's limits, it is not said which."""
+        ...
+
     def on_purged(self) -> None:
         """Messages went, it is not said which: count anew."""
         ...

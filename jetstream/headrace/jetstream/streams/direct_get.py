@@ -242,7 +242,7 @@ class DirectGet:
             if size_left <= 0:
                 break
         up_to = (b"Nats-UpTo-Sequence", b"%d" % ceiling)
-        return self._numbered(views, len(sequences), request.no_hdr, (up_to,))
+        return self._numbered(views, len(sequences), False, (up_to,))
 
     def _last_sequences(self, patterns: Iterable[str], ceiling: int) -> list[int]:
         """Give the newest sequence at or below `ceiling` of each subject, ascending."""

@@ -23,7 +23,7 @@ def stream_state(
     state: dict[str, Any] = {
         "messages": head.messages,
         "bytes": head.size,
-        "first_seq": head.first_sequence,
+        "first_seq": head.first_sequence or stream.config.first_seq,
         "first_ts": encode_time(head.first_time_ns if head.messages else 0),
         "last_seq": head.last_sequence,
         "last_ts": encode_time(head.last_time_ns),

@@ -187,6 +187,7 @@ class Intake:
             raise store_failed("message too large")
         if config.sealed:
             raise ApiError(error_table.STREAM_SEALED)
+        self._check_sizes(block, payload)
         rollup, plan = b"", NOTHING_PLANNED
         if wishes is not NO_WISHES:
             check_increment(wishes, payload, is_counting=config.allow_msg_counter)
@@ -205,7 +206,8 @@ class Intake:
             block, counter = self._counted(subject, block, wishes)
             payload = payload_of(counter)
             more = b',"val":"%d"' % counter.total
-        self._check_sizes(block, payload)
+        if block is not message.headers or counter is not None:  # it has grown since
+            self._check_sizes(block, payload)
         ttl = None
         if wishes.ttl is not None:
             ttl = parse_ttl(wishes.ttl)

@@ -55,9 +55,11 @@ def checked(config: StreamConfig, *, is_pedantic: bool = False) -> StreamConfig:
         for name in _LIMITS:
             if getattr(config, name) < -1:
                 raise pedantic(f"{name} must be set to -1")
-    full = _with_implied(config.defaulted(), is_pedantic=is_pedantic)
+    full = config.defaulted()
     _check_durations(full)
     _check_switches(full)
+    full = _with_implied(full, is_pedantic=is_pedantic)
+    _check_persistence(full)
     check_copies(full)
     _check_subjects(full)
     check_transform(full)
@@ -115,11 +117,16 @@ def _check_durations(config: StreamConfig) -> None:
 def _check_switches(config: StreamConfig) -> None:
     if config.deny_purge and config.allow_rollup_hdrs:
         raise invalid("roll-ups require the purge permission")
+    if config.allow_msg_counter:
+        _check_counter(config)
     if config.discard_new_per_subject:
         if config.discard != "new":
             raise invalid("discard new per subject requires discard new policy to be set")
         if config.max_msgs_per_subject <= 0:
             raise invalid("discard new per subject requires max msgs per subject > 0")
+
+
+def _check_persistence(config: StreamConfig) -> None:
     if config.placement is not None and config.placement.preferred:
         raise invalid("preferred server not permitted in placement")
     if config.persist_mode == "async":
@@ -127,8 +134,6 @@ def _check_switches(config: StreamConfig) -> None:
             raise invalid("async persist mode is only supported on file storage")
         if config.allow_atomic:
             raise invalid("async persist mode is not supported with atomic batch publish")
-    if config.allow_msg_counter:
-        _check_counter(config)
 
 
 def _check_counter(config: StreamConfig) -> None:

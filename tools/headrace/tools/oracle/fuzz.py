@@ -13,9 +13,10 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from headrace.tools.launch import Program, RunningServer, Settings, start
+from headrace.tools.oracle.explained import ENDING, EXPLAINED
 from headrace.tools.oracle.random_script import Script, Step, write_script
 from headrace.tools.oracle.script_client import ScriptClient, Seen, is_question
 from headrace.tools.oracle.transcripts import compare
@@ -60,15 +61,6 @@ class Played:
     found: Found | None = None
 
 
-def _is_reset_of_none(step: Step, left: Seen, right: Seen) -> bool:
-    """A consumer that is not there cannot be reset: the reference is silent, here the request is refused."""
-    return step["do"] == "api" and step["subject"].startswith("CONSUMER.RESET.") and not left and bool(right)
-
-
-EXPLAINED: Final = (_is_reset_of_none,)
-"""Differences that are meant, each a row of docs/compatibility.md; scripts go on after them."""
-
-
 class Pair:
     """The reference and this server, running; accounts are handed out until none is left."""
 
@@ -90,12 +82,12 @@ class Pair:
                 start(program, Settings(jetstream=True, config=_accounts())) for program in self._programs
             )
             self._next_account = 0
-        runs: list[_Run] = []
+        runs: list[Run] = []
         for seed, script in scripts:
             user = f"u{self._next_account}"
             self._next_account += 1
             clients = [ScriptClient(server.host, server.port, user) for server in self._servers]
-            runs.append(_Run(Played(seed, script), (clients[0], clients[1])))
+            runs.append(Run(Played(seed, script), (clients[0], clients[1])))
         waiting = runs
         while waiting:
             await asyncio.gather(*(run.play_phase() for run in waiting))
@@ -105,10 +97,33 @@ class Pair:
         return [run.played for run in runs]
 
 
-class _Run:
-    """A script on its way, between two clients."""
+class Player(Protocol):
+    """One side of a script: a client of a server, or what was recorded from one."""
 
-    def __init__(self, played: Played, clients: tuple[ScriptClient, ScriptClient]) -> None:
+    news: asyncio.Event
+
+    async def open(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+    @property
+    def is_listening(self) -> bool: ...
+
+    def perform(self, step: Step, number: int) -> None: ...
+
+    def is_done(self, step: Step, number: int) -> bool: ...
+
+    def ask_again(self, step: Step, number: int) -> None: ...
+
+    def seen(self) -> Seen: ...
+
+    def forget(self) -> None: ...
+
+
+class Run:
+    """A script on its way, on two sides."""
+
+    def __init__(self, played: Played, clients: tuple[Player, Player]) -> None:
         self.played = played
         self._clients = clients
         self._position = 0
@@ -127,27 +142,30 @@ class _Run:
                 step = self.played.script[self._position]
                 self._position += 1
                 if step["do"] == "restart":
+                    self.played.seen.append({"step": step, "saw": {}})
                     return
                 await self._play_step(step, left, right)
         finally:
             for client in self._clients:
                 await client.close()
 
-    async def _play_step(self, step: Step, left: ScriptClient, right: ScriptClient) -> None:
+    async def _play_step(self, step: Step, left: Player, right: Player) -> None:
         number = self._position
         for client in self._clients:
             client.perform(step, number)
         is_equal = await _agree(step, number, self._clients)
         self.played.seen.append({"step": step, "saw": left.seen()})
         seen = left.seen(), right.seen()
-        if not is_equal and not any(explains(step, *seen) for explains in EXPLAINED):
-            script = self.played.script[:number]
+        script = self.played.script[:number]
+        if not is_equal and any(explains(script, *seen) for explains in ENDING):
+            self._position = len(self.played.script)
+        elif not is_equal and not any(explains(script, *seen) for explains in EXPLAINED):
             self.played.found = Found(self.played.seed, script, *seen)
         for client in self._clients:
             client.forget()
 
 
-async def _agree(step: Step, number: int, clients: tuple[ScriptClient, ScriptClient]) -> bool:
+async def _agree(step: Step, number: int, clients: tuple[Player, Player]) -> bool:
     """Wait until both clients have seen the same and nothing more comes; tell whether they have."""
     left, right = clients
     started_s = asked_s = changed_s = time.monotonic()
@@ -159,7 +177,7 @@ async def _agree(step: Step, number: int, clients: tuple[ScriptClient, ScriptCli
             before, changed_s = seen, now_s
         is_equal = seen[0] == seen[1]
         are_done = [client.is_done(step, number) for client in clients]
-        quiet_s = QUIET_S if left.is_listening else 0.0
+        quiet_s = QUIET_S if left.is_listening or right.is_listening else 0.0
         if is_equal and all(are_done) and now_s - changed_s >= quiet_s:
             return True
         if is_equal and not any(are_done) and now_s - changed_s >= SILENCE_S:
@@ -175,7 +193,7 @@ async def _agree(step: Step, number: int, clients: tuple[ScriptClient, ScriptCli
         await _first_news(clients)
 
 
-async def _first_news(clients: tuple[ScriptClient, ScriptClient]) -> None:
+async def _first_news(clients: tuple[Player, Player]) -> None:
     tasks = [asyncio.ensure_future(client.news.wait()) for client in clients]
     await asyncio.wait(tasks, timeout=POLL_S, return_when=asyncio.FIRST_COMPLETED)
     for task in tasks:

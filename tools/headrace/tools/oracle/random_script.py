@@ -23,6 +23,22 @@ CONSUMERS: Final = ("c1", "c2", "c3", "c4")
 TAILS: Final = ("x", "y", "z.1", "z.2", "w.v.u")
 FILTERS: Final = ("x", "y", "z.*", "z.1", ">", "*", "q", "w.>")
 
+KEPT: Final = (
+    "durable_name",
+    "ack_policy",
+    "deliver_policy",
+    "opt_start_seq",
+    "deliver_subject",
+    "deliver_group",
+    "filter_subject",
+    "filter_subjects",
+)
+"""Settings that an update leaves alone.
+
+Filters among them: the reference does not count new messages any more once a consumer has none, and how far a consumer
+has read over messages that are not its own is nobody's promise.
+"""
+
 
 class Writer:
     """Writes one script."""
@@ -356,6 +372,10 @@ class Writer:
     def _create_consumer(self) -> None:
         stream, name = self._any_stream(), self._chance.choice(CONSUMERS)
         config = self._consumer_config(stream, name)
+        if (stream, name) in self._consumers:
+            old = self._consumers[stream, name]
+            config = {key: value for key, value in config.items() if key not in KEPT}
+            config.update({key: old[key] for key in KEPT if key in old})
         if "deliver_subject" in config and self._maybe(0.8):
             self._listen_for(config)
         action = self._chance.choice(("", "", "create", "update"))
@@ -370,19 +390,13 @@ class Writer:
         old = self._consumers.get((stream, name))
         new = self._consumer_config(stream, name)
         if old is not None:
-            kept = (
-                "durable_name",
-                "ack_policy",
-                "deliver_policy",
-                "opt_start_seq",
-                "deliver_subject",
-                "deliver_group",
-            )
             settings = (
                 new if self._maybe(0.5) else {**old, **{k: v for k, v in new.items() if self._maybe(0.3)}}
             )
-            new = {key: value for key, value in settings.items() if key not in kept or self._maybe(0.05)}
-            new.update({key: old[key] for key in kept if key in old})
+            new = {key: value for key, value in settings.items() if key not in KEPT}
+            new.update({key: old[key] for key in KEPT if key in old})
+            if self._maybe(0.1):
+                new[self._chance.choice(("ack_policy", "deliver_policy"))] = "none"
         self._api(f"CONSUMER.CREATE.{stream}.{name}", {"stream_name": stream, "config": new})
         if self._maybe(0.5):
             self._consumers[(stream, name)] = new

@@ -36,6 +36,7 @@ class ScriptClient:
         self._seen: Seen = {}
         self._acks: dict[tuple[str, str], list[str]] = {}
         self._sid = 0
+        self._is_anew = False
         self._writer: asyncio.StreamWriter | None = None
         self._reading: asyncio.Task[None] | None = None
 
@@ -55,6 +56,7 @@ class ScriptClient:
         await asyncio.wait_for(self._ponged.wait(), CONNECT_TIMEOUT_S)
 
     async def close(self) -> None:
+        self._is_anew = True
         if self._reading is not None:
             self._reading.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -182,7 +184,7 @@ class ScriptClient:
             if frame.reply.startswith("$JS.ACK."):
                 stream, consumer = frame.reply.split(".")[2:4]
                 self._acks.setdefault((stream, consumer), []).append(frame.reply)
-            self._seen.setdefault(self._labels[frame.sid], []).append(_noted(frame))
+            self._seen.setdefault(self._labels[frame.sid], []).append(_noted(frame, is_anew=self._is_anew))
         elif frame.operation == "-ERR":
             self._seen.setdefault("error", []).append(frame.text)
 
@@ -206,8 +208,30 @@ def _is_status(frame: Json) -> bool:
     return bool(frame.get("status"))
 
 
-def _noted(frame: frames.Frame) -> dict[str, Any]:
-    """Give a message as it is compared: JSON as what it says, status and headers apart from the body."""
+def _leave_out(answer: dict[str, Any]) -> None:
+    """Leave out how far copies are in their first second, and where a stream begins that never had a message."""
+    if answer.get("type", "").endswith(("stream_create_response", "stream_update_response")):
+        for copied in ("mirror", "sources"):  # it is a matter of time how far they are
+            answer.pop(copied, None)
+    state = answer.get("state")
+    if isinstance(state, dict) and state.get("last_seq") == 0:
+        for field in ("deleted", "num_deleted", "first_seq"):
+            state.pop(field, None)
+
+
+def _forget_activity(answer: dict[str, Any]) -> None:
+    listed = answer.get("consumers")
+    for consumer in [answer, *(listed if isinstance(listed, list) else [])]:
+        for place in ("delivered", "ack_floor"):
+            if isinstance(consumer, dict) and place in consumer:
+                consumer[place].pop("last_active", None)
+
+
+def _noted(frame: frames.Frame, *, is_anew: bool) -> dict[str, Any]:
+    """Give a message as it is compared: JSON as what it says, status and headers apart from the body.
+
+    `is_anew`: the server was restarted, and when its consumers were last active counts no more.
+    """
     noted: dict[str, Any] = {}
     payload = frame.payload.decode("latin-1")
     if frame.headers:
@@ -217,6 +241,9 @@ def _noted(frame: frames.Frame) -> dict[str, Any]:
     if payload.startswith("{"):
         content = json.loads(payload)
         noted["answer"] = {key: value for key, value in content.items() if key not in LEFT_OUT}
+        _leave_out(noted["answer"])
+        if is_anew:
+            _forget_activity(noted["answer"])
     elif payload:
         noted["data"] = payload
     if not frame.subject.startswith("in."):
