@@ -307,7 +307,8 @@ def survey_segments(
     checkpoint = state.checkpoint
     last = checkpoint.sequence or state.first - 1
     survey = Survey(last=last, durable_to=max(checkpoint.sequence, state.durable_to), batch=checkpoint.batch)
-    survey.named = max(last, state.named_sequence())
+    # After a clean stop nothing can be missing: a consumer that names more was put ahead of its stream.
+    survey.named = last if is_clean else max(last, state.named_sequence())
     for segment in () if is_clean else list(segments.all):
         if segment.name == checkpoint.segment or segment.first > checkpoint.sequence:
             segments.begin_replay(segment)

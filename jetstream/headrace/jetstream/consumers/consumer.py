@@ -212,7 +212,8 @@ class Consumer:
         head = log.head
         first = max(head.first_sequence, 1)
         self._position.purged(first)
-        self._state.purged(first)
+        if self._state.purged(first):
+            self._last_ack_ns = self.now_ns()
         self._state.keep_existing(lambda sequence: log.next_sequence(sequence) == sequence)
         self._changed()
         self.wake()

@@ -208,15 +208,16 @@ class Intake:
             more = b',"val":"%d"' % counter.total
         if block is not message.headers or counter is not None:  # it has grown since
             self._check_sizes(block, payload)
+        is_wanted = not self._interest.is_on or self._interest.is_wanted(subject)
         ttl = None
-        if wishes.ttl is not None:
+        if wishes.ttl is not None and is_wanted:
             ttl = parse_ttl(wishes.ttl)
             if ttl is None:
                 raise ApiError(error_table.MESSAGE_TTL_INVALID)
             ttl, block = self._lengthened(ttl, block)
         if self._only_judges:
             return 0, more
-        if self._interest.is_on and not self._interest.is_wanted(subject):
+        if not is_wanted:
             return self._pass_over(wishes.message_id), more
         sequence = self._store(subject, without_status(block), payload, wishes.message_id, rollup)
         if ttl is not None and ttl != FOREVER:

@@ -305,7 +305,7 @@ class Stream:
         if not self.config.in_memory:
             if sequence > self.log.head.last_sequence:
                 return ApiError(error_table.STREAM_MSG_DELETE_FAILED, err="stream store EOF")
-            if sequence < self.log.head.first_sequence:
+            if sequence < max(1, self.log.head.first_sequence):
                 return ApiError(error_table.STREAM_MSG_DELETE_FAILED, err="no message found")
         return ApiError(error_table.SEQUENCE_NOT_FOUND, seq=sequence)
 

@@ -41,6 +41,11 @@ def _is_count_without_headers(script: Script, left: Seen, right: Seen) -> bool:
     ]
 
 
+def _is_order_of_names(script: Script, left: Seen, right: Seen) -> bool:
+    """The reference names consumers in the order of chance where limits violate several."""
+    return _asks(script[-1], "STREAM.UPDATE.") and _differ_in(left, right, {"description"})
+
+
 def _is_known_id(script: Script, left: Seen, right: Seen) -> bool:
     """Ids are known after a restart though their messages are gone; the reference forgets them, and stores."""
     is_duplicate = any(frame.get("answer", {}).get("duplicate") for frame in _answers(right))
@@ -75,6 +80,7 @@ EXPLAINED: Final = (
     _is_update_after_restart,
     _is_ceiling_beyond_the_end,
     _is_count_without_headers,
+    _is_order_of_names,
 )
 """Scripts go on after these."""
 
