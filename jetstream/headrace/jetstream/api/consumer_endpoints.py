@@ -176,7 +176,7 @@ class ConsumerEndpoints:
 def _check_request(stream: str, asked: CreateRequest, name: str = "") -> None:
     if asked.stream_name != stream:
         raise ApiError(error_table.STREAM_MISMATCH)
-    names = (name, asked.config.name, asked.config.durable_name)
+    names = (name, asked.config.name, asked.config.durable_name if name else "")
     if any(sign in each for each in names for sign in "/\\"):
         raise ApiError(error_table.CONSUMER_NAME_CONTAINS_PATH_SEPARATORS)
 

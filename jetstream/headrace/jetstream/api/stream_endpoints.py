@@ -220,7 +220,7 @@ def _subjects_page(stream: Stream, asked: InfoRequest) -> dict[str, int]:
     count = len(stream.log.subjects(_matcher(asked)))
     if count == 0:
         return dict(_NO_PAGE)
-    return page(count, asked.offset, SUBJECTS_LIMIT)[0]
+    return page(count, asked.offset, SUBJECTS_LIMIT)[0] | {"offset": max(0, asked.offset)}
 
 
 def _state_with_subjects(stream: Stream, asked: InfoRequest, state: dict[str, Any]) -> dict[str, Any]:

@@ -62,6 +62,8 @@ class PullOptions:
     group: GroupOptions | None = None
 
 
+_INT64_END: Final = 2**63
+
 _FIELDS: Final = {
     "batch": ("batch", int),
     "expires": ("expires_ns", int),
@@ -112,6 +114,8 @@ def _typed(given: dict[str, Any], known: dict[str, tuple[str, type]]) -> dict[st
             continue
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
             raise BadPullRequest(f"json: cannot unmarshal: {key} is not of type {kind.__name__}")
+        if isinstance(value, int) and not -_INT64_END <= value < _INT64_END:
+            raise BadPullRequest(f"json: cannot unmarshal: {key} is beyond 64 bits")
         fields[name] = value
     return fields
 
@@ -204,6 +208,12 @@ class WaitingPulls:
         `available`: messages that could be delivered, new ones and again, were the consumer not paused. A refusal is
         among `answers`.
         """
+        if options.expires_ns < 0:
+            text = status.with_pending(
+                status.REQUEST_TIMEOUT, max(1, options.batch), max(0, options.max_bytes)
+            )
+            self.answers.append((reply, text))
+            return False
         if options.no_wait:
             if available == 0 and options.expires_ns <= 0:
                 self.answers.append((reply, status.NO_MESSAGES))

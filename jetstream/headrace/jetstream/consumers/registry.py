@@ -67,7 +67,7 @@ class Consumers:
         self._check_count(stream)
         if stream.config.retention == "workqueue" and not full.direct:
             rules.check_workqueue(full, [each.config for each in consumers_of(stream)], is_new=True)
-        if len(name.encode()) > rules.NAME_SIZE_MAX:
+        if len(name.encode()) > rules.NAME_SIZE_MAX or "\0" in name:
             # Only a durable name is measured before; on the reference this is the operating system's refusal.
             raise ApiError(error_table.CONSUMER_CREATE, err=_NO_STORE)
         return self._make(stream, name or self._free_name(stream), full)

@@ -43,7 +43,7 @@ PATTERNS: Final = (
     (re.compile(r"\b[NX][A-Z2-7]{55}\b"), "<key>"),
     (re.compile(r"\b[0-9A-Za-z]{22}\b"), "<nuid>"),
     (re.compile(r"(?<!Bad Request - )invalid JSON: .*"), "invalid JSON: <why>"),
-    (re.compile(r"Bad Request - invalid (character|JSON).*"), "Bad Request - <why>"),
+    (re.compile(r"Bad Request - (?:invalid character|invalid JSON|json:).*"), "Bad Request - <why>"),
 )
 
 
