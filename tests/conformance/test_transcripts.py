@@ -3,9 +3,12 @@
 from pathlib import Path
 
 import pytest
+from answer_schemas import AnswerSchemas
 
 from headrace.tools.oracle import Scenario, Servers, compare, load_scenarios, load_transcripts, play
 from headrace.tools.oracle.transcripts import Transcript
+
+SCHEMAS = AnswerSchemas()
 
 
 @pytest.fixture(scope="session")
@@ -16,7 +19,7 @@ def transcripts() -> dict[str, Transcript]:
 async def test_the_server_behaves_as_the_reference_did(
     scenario: Scenario, servers: Servers, transcripts: dict[str, Transcript]
 ) -> None:
-    played = await play(scenario, servers)
+    played = await play(scenario, servers, SCHEMAS.check)
     assert scenario.title in transcripts, "nothing is recorded for it; run `headrace oracle record`"
     differences = compare(transcripts[scenario.title], played)
     assert not differences, "\n" + "\n".join(str(difference) for difference in differences)

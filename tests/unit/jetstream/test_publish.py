@@ -199,6 +199,20 @@ def test_duplicates_are_seen_after_a_restart_and_until_the_window_ends(world: Wo
     assert world.publish("s.1", Nats_Msg_Id="a") == {"stream": "S", "seq": 2}
 
 
+def test_ids_are_known_after_a_restart_though_the_newest_message_was_deleted(world: World) -> None:
+    world.create(duplicate_window=10 * NS_PER_S)
+    world.publish("s.1", Nats_Msg_Id="a")
+    world.publish("s.1", Nats_Msg_Id="b")
+    assert world.ask("STREAM.MSG.DELETE.S", {"seq": 2, "no_erase": True})["success"]
+    world.start()
+    world.scheduler.advance(10 * NS_PER_S)
+    for number, message_id in enumerate(("a", "b"), 1):
+        answer = world.publish("s.1", Nats_Msg_Id=message_id)
+        assert (answer["seq"], answer.get("duplicate")) == (number, True)
+    world.scheduler.advance(1)
+    assert world.publish("s.1", Nats_Msg_Id="b") == {"stream": "S", "seq": 3}
+
+
 def test_a_wrong_expectation_wins_over_a_duplicate(world: World) -> None:
     world.create()
     world.publish("s.1", Nats_Msg_Id="a")

@@ -61,3 +61,36 @@ def test_a_stream_of_limits_keeps_what_was_acknowledged(world: World) -> None:
     for _, reply in fetch(world, "A", 1):
         ack(world, reply)
     assert world.state()["messages"] == 1
+
+
+def test_a_message_given_up_at_max_deliver_is_left_for_the_next_worker(world: World) -> None:
+    world.create(retention="workqueue")
+    config = {"durable_name": "A", "ack_policy": "explicit", "max_deliver": 1, "ack_wait": 10**9}
+    world.ask("CONSUMER.CREATE.S.A", {"stream_name": "S", "config": config})
+    world.publish("s.a")
+    assert len(fetch(world, "A", 1)) == 1
+    world.scheduler.advance(5 * 10**9)
+    world.bus.turn()
+    assert world.state()["messages"] == 1
+    world.jetstream.close()
+    world.start()
+    world.bus.turn()
+    world.scheduler.advance(10**9)
+    assert world.state()["messages"] == 1
+    assert world.ask("CONSUMER.DELETE.S.A")["success"]
+    worker(world, "B", "s.a")
+    assert [view.sequence for view, _ in fetch(world, "B", 1)] == [1]
+
+
+def test_deleting_an_ephemeral_with_pending_messages_loses_none(world: World) -> None:
+    world.create(retention="workqueue")
+    for _ in range(3):
+        world.publish("s.a")
+    config = {"name": "E", "ack_policy": "explicit", "inactive_threshold": 60 * 10**9}
+    world.ask("CONSUMER.CREATE.S.E", {"stream_name": "S", "config": config})
+    delivered = fetch(world, "E", 3)
+    ack(world, delivered[1][1])
+    assert world.ask("CONSUMER.DELETE.S.E")["success"]
+    assert [sequence for sequence, _, _ in world.messages()] == [1, 3]
+    worker(world, "B", "s.a")
+    assert [view.sequence for view, _ in fetch(world, "B", 3)] == [1, 3]

@@ -7,7 +7,7 @@ that scenarios may follow each other on one server.
 import asyncio
 import contextlib
 import json
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import nats.errors
@@ -31,7 +31,11 @@ PLAIN_CONNECT: Final[dict[str, Any]] = {
 class Lab:
     """One playing of one scenario."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(
+        self, host: str, port: int, on_answer: Callable[[dict[str, Any]], None] | None = None
+    ) -> None:
+        """`on_answer` is given every answer of the API as it came."""
+        self._on_answer = on_answer
         self.host = host
         self.port = port
         self._steps: list[dict[str, Any]] = []
@@ -121,6 +125,8 @@ class Lab:
         payload = body if isinstance(body, str) else "" if body is None else json.dumps(body)
         reply = await asking.request(f"$JS.API.{subject}", payload.encode(), timeout=timeout_s)
         answer: dict[str, Any] = json.loads(reply.data)
+        if self._on_answer is not None:
+            self._on_answer(answer)
         return answer
 
     async def do(self, subject: str, body: Json = None, *, client: Client | None = None) -> None:

@@ -7,6 +7,7 @@ regard to the order of their keys; lists in order.
 import asyncio
 import difflib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -54,13 +55,15 @@ class Servers:
             self.drop(config)
 
 
-async def play(scenario: Scenario, servers: Servers) -> Transcript:
+async def play(
+    scenario: Scenario, servers: Servers, on_answer: Callable[[dict[str, Any]], None] | None = None
+) -> Transcript:
     """Play a scenario and give its transcript. A server on which one failed is not used again."""
     is_shared = servers.shared and scenario.shares_server
     if not is_shared:
         servers.drop(scenario.config)
     server = servers.get(scenario.config)
-    lab = Lab(server.host, server.port)
+    lab = Lab(server.host, server.port, on_answer)
     finished = False
     try:
         async with asyncio.timeout(SCENARIO_TIMEOUT_S):
