@@ -45,7 +45,7 @@ from headrace.storage.interface import (
     SubjectState,
 )
 from headrace.storage.log_reads import LogReads
-from headrace.storage.losses import Losses
+from headrace.storage.losses import Losses, told_at_start
 from headrace.storage.record import (
     RECORD_SIZE_MAX,
     SEQUENCE_MAX,
@@ -163,6 +163,8 @@ class FileLog:
         self._state_target = self._new_state_target()
         self._has_index_work = False
         self.damage = damage
+        self.found_at_start: Sequence[str] = ()
+        """What its opening found damaged or lost that was not listed before, in lines."""
         self.is_relaxed = False
         """Whether this log's answers wait for the write alone."""
         writer.durable_to = contents.last
@@ -471,6 +473,7 @@ class FileLog:
     def note_opened(self, operations: list[Operation], replayed_count: int) -> None:
         """The log was opened after an unclean stop: what these operations say was found, so much was replayed."""
         self._upkeep.note_replayed(replayed_count)
+        self.found_at_start = told_at_start(operations)
         try:
             self._record(operations, sync=True)
         except StorageError as error:

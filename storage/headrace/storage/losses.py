@@ -1,10 +1,10 @@
-"""What becomes of messages that turn out to be unreadable while a log is in service.
+"""What becomes of messages that turn out to be unreadable while a log is in service, and how a start tells.
 
 Whoever meets one (a read, a removal, the scrub, a rebuild of the lookup index) has it taken out and listed, in the
 state log too, so that it is met once and the next start knows. Each loss is told in one line.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from headrace.storage.contents import Contents
 from headrace.storage.framing import Unreadable
@@ -41,8 +41,7 @@ class Losses:
         contents.lost += lost
         self._record([["lost", *each] for each in lost])
         for first, last, _ in lost:
-            what = f"message {first}" if first == last else f"messages {first} to {last}"
-            self.tell(f"{what} cannot be read, and listed as lost from now on{f': {path}' if path else ''}")
+            self.tell(f"{_listed(first, last)}{f': {path}' if path else ''}")
 
     def note_damage(self, segment: Segment, suffix: str, found: Sequence[Unreadable]) -> int:
         """Meet what does not check in a segment's file, or the one beside it; give how many findings are new.
@@ -77,6 +76,25 @@ class Losses:
             if contents.segments.find(sequence) is not None:
                 contents.lose(where, change)
         self.note(places[0].segment.path)
+
+
+def told_at_start(operations: Iterable[Operation]) -> list[str]:
+    """Say in lines what a start found, given the operations by which it notes that."""
+    lines: list[str] = []
+    for kind, *fields in operations:
+        if kind == "damage":
+            place = DamagedPlace(*fields)
+            lines.append(f"{place.what}: {place.file} at {place.offset}, {place.size} bytes")
+        elif kind == "lost":
+            first, last, certain = fields
+            doubt = "" if certain else "; what was acknowledged of it is not known"
+            lines.append(f"{_listed(first, last)}{doubt}")
+    return lines
+
+
+def _listed(first: int, last: int) -> str:
+    what = f"message {first}" if first == last else f"messages {first} to {last}"
+    return f"{what} cannot be read, and listed as lost from now on"
 
 
 def _unreadable_within(segments: Segments, segment: Segment, damage: Unreadable) -> list[Place]:

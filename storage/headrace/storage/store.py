@@ -224,6 +224,8 @@ class FileStore:
         """What the journal held at the start and could not be read; possibly acknowledged."""
         self.unreadable: list[tuple[str, str]] = []
         """Folders of streams whose state log cannot be read, each with the reason; left as they are."""
+        self.found_at_start: list[tuple[StreamLog, str]] = []
+        """Damage and losses that this start listed, each in a line."""
         self.on_finding: Callable[[StreamLog, str], None] = unheeded
         """Told of each damage that is met, once, in a line for the log."""
         try:
@@ -395,6 +397,7 @@ class FileStore:
                 entries = unreadable.get(stream_id, ())
                 log = self._logs[stream_id] = recover(self._shared, folder, stream_id, entries)
                 log.on_finding(partial(self._on_finding, log))
+                self.found_at_start += [(log, text) for text in log.found_at_start]
             except StateUnreadable as error:
                 self.unreadable.append((folder, str(error)))
 

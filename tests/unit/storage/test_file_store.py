@@ -193,6 +193,25 @@ def test_a_record_above_what_is_known_to_be_durable_is_lost_perhaps(disk: Any) -
     assert disk.files.list_folder(f"{log.folder}/aside") == [f"{log.damage[0].file}-{log.damage[0].offset}"]
 
 
+@pytest.mark.parametrize("is_settled", [True, False])
+def test_a_start_says_once_what_it_found(disk: Any, *, is_settled: bool) -> None:
+    log = disk.log()
+    log.append([disk.entry(payload=b"precious"), disk.entry()])
+    disk.commit()
+    if is_settled:
+        disk.idle()
+    flip(disk.files, log, b"precious")
+    disk.kill()
+    damage, loss = (text for _, text in disk.store.found_at_start)
+    place = disk.store.logs()[0].damage[0]
+    assert damage == f"{place.what}: {place.file} at {place.offset}, {place.size} bytes"
+    doubt = "" if is_settled else "; what was acknowledged of it is not known"
+    assert loss == f"message 1 cannot be read, and listed as lost from now on{doubt}"
+    disk.commit()
+    disk.kill()
+    assert disk.store.found_at_start == []
+
+
 def test_a_record_that_goes_bad_in_service_is_named_listed_and_skipped(disk: Any) -> None:
     log = disk.log()
     for each in (b"one", b"two-two", b"three"):

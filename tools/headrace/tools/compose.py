@@ -228,5 +228,7 @@ def _opened_store(
         name = config.get("config", {}).get("name", f"{damaged.stream_id:016x}")
         log.error("Stream '%s > %s': %s", config.get("account", ""), name, text)
 
+    for log_at_start, text in store.found_at_start:
+        tell(log_at_start, text)
     store.on_finding = tell
     return store
