@@ -254,11 +254,12 @@ class Writer:
     def _direct_get(self) -> None:
         name = self._any_stream()
         kind = self._chance.randrange(5)
-        subject, body = f"DIRECT.GET.{name}", dict[str, Any]()
+        subject = f"DIRECT.GET.{name}"
+        body: dict[str, Any] = {}
         if kind == 0:
             subject += f".{self._subject(name)}"
         elif kind == 1:
-            body = {"multi_last": [self._filter(name) for _ in range(self._chance.randint(1, 2))]}
+            body["multi_last"] = [self._filter(name) for _ in range(self._chance.randint(1, 2))]
             if self._maybe(0.4):
                 body["up_to_seq"] = self._sequence(name)
             if self._maybe(0.2):
