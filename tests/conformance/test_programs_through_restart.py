@@ -15,7 +15,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
-from nats.js.api import KeyValueConfig
+from nats.js.api import ConsumerConfig, KeyValueConfig, RetentionPolicy
 from nats.js.kv import KeyValue
 from taskiq.api import run_receiver_task
 from taskiq_nats import NATSObjectStoreResultBackend, PullBasedJetStreamBroker, PushBasedJetStreamBroker
@@ -233,3 +233,49 @@ async def test_a_watcher_of_nats_py_goes_on_by_itself_after_a_restart(
         await until(lambda: seen == [b"1", b"2"])
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
+
+
+async def test_ids_are_known_for_the_whole_window_after_a_restart_though_their_messages_were_removed(
+    running: RunningServer, restart: Restart
+) -> None:
+    async def publish(jetstream: JetStreamContext, number: int) -> bool:
+        headers = {"Nats-Msg-Id": f"id-{number}"}
+        return bool((await jetstream.publish("ids.a", b"%d" % number, headers=headers)).duplicate)
+
+    async with connected(running) as (_, jetstream):
+        await jetstream.add_stream(name="IDS", subjects=["ids.>"], duplicate_window=60.0)
+        assert [await publish(jetstream, number) for number in range(COUNT)] == [False] * COUNT
+        await jetstream.delete_msg("IDS", COUNT)
+        await jetstream.purge_stream("IDS", seq=COUNT // 2)
+
+        await restart()
+
+        assert [await insist(partial(publish, jetstream, number)) for number in range(COUNT)] == [
+            True
+        ] * COUNT
+        assert (await jetstream.stream_info("IDS")).state.last_seq == COUNT
+        assert await publish(jetstream, COUNT) is False
+
+
+async def test_what_a_worker_gave_up_or_left_unacked_is_left_for_the_next_after_a_restart(
+    running: RunningServer, restart: Restart
+) -> None:
+    async with connected(running) as (_, jetstream):
+        await jetstream.add_stream(name="JOBS", subjects=["jobs"], retention=RetentionPolicy.WORK_QUEUE)
+        for number in range(COUNT):
+            await jetstream.publish("jobs", b"%d" % number)
+        given_up = ConsumerConfig(max_deliver=1, ack_wait=0.1)
+        worker = await jetstream.pull_subscribe("jobs", durable="once", config=given_up)
+        assert len(await worker.fetch(COUNT // 2, timeout=ATTEMPT_S)) == COUNT // 2
+        await asyncio.sleep(0.3)
+        await jetstream.delete_consumer("JOBS", "once")
+        ephemeral = await jetstream.pull_subscribe("jobs")
+        (acked, *_) = await ephemeral.fetch(COUNT, timeout=ATTEMPT_S)
+        await acked.ack_sync()
+        await jetstream.delete_consumer("JOBS", (await ephemeral.consumer_info()).name)
+
+        await restart()
+
+        last = await insist(lambda: jetstream.pull_subscribe("jobs", durable="last"))
+        rest = [message.data for message in await last.fetch(COUNT, timeout=ATTEMPT_S)]
+        assert rest == [b"%d" % number for number in range(1, COUNT)]

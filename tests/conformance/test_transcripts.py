@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from answer_schemas import AnswerSchemas
 
+from answer_schemas import AnswerSchemas
 from headrace.tools.oracle import Scenario, Servers, compare, load_scenarios, load_transcripts, play
 from headrace.tools.oracle.transcripts import Transcript
 
