@@ -12,8 +12,8 @@ from typing import Any, Final
 import jsonschema
 
 VARIABLE: Final = "HEADRACE_SCHEMAS"
-UNPINNED: Final = {"type": "io.nats.jetstream.api.v1.consumer_unpin_response"}
-"""The one answer that is not as its schema says, on the reference neither: success is told by nothing else."""
+UNPINNED: Final = "io.nats.jetstream.api.v1.consumer_unpin_response"
+"""Its schema wants an error within the error, which no server sends."""
 
 
 class AnswerSchemas:
@@ -34,7 +34,7 @@ class AnswerSchemas:
         """
         kind = answer.get("type", "")
         validator = self._validators.get(kind)
-        if validator is None or answer == UNPINNED:
+        if validator is None or (kind == UNPINNED and "error" in answer):
             return
         self.checked_count += 1
         problems = [
