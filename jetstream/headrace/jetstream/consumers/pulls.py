@@ -268,6 +268,9 @@ class WaitingPulls:
             if verdict is Verdict.STALE:
                 waiting.popleft()
                 self._answer_with_pending(request, status.WRONG_PIN_ID)
+            elif groups.policy == "overflow" and _is_one_shot(request):
+                waiting.popleft()  # there is nothing for it now, and it does not wait
+                self.answers.append((request.reply, status.NO_MESSAGES))
             else:
                 waiting.rotate(-1)
         return None
