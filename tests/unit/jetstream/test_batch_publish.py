@@ -170,3 +170,19 @@ def test_the_operator_sets_how_large_and_how_many_batches_may_be() -> None:
     send(world, "b", 1)
     world.scheduler.advance(2 * NS_PER_S)
     assert open_batches(world) == (0, 0)
+
+
+def test_what_nobody_wants_of_a_batch_takes_no_place_of_what_is_wanted() -> None:
+    world = World()
+    world.create(retention="interest", max_msgs=3, allow_atomic=True)
+    world.ask(
+        "CONSUMER.CREATE.S.A",
+        {"stream_name": "S", "config": {"name": "A", "ack_policy": "explicit", "filter_subject": "s.a"}},
+    )
+    world.publish("s.a", b"wanted")
+    for number in (1, 2):
+        send(world, "b", number, f"s.{number}")
+    (ack,) = send(world, "b", 3, "s.3", Nats_Batch_Commit="1")
+    assert json.loads(ack)["seq"] == 4
+    assert world.messages() == [(1, "s.a", b"wanted")]
+    assert world.state()["last_seq"] == 4

@@ -102,6 +102,9 @@ class AtomicIntake(Intake):
                 self._stream.schedules.add(last - len(checked) + 1 + offset, each.plan.due_ns)
         if unwanted:
             self._log.remove([(sequence, sequence) for sequence in unwanted])
+            # What nobody wants takes nobody's place.
+            head = self._log.head
+            self._messages, self._size = head.messages, head.size
         self.finish()
         return last
 
