@@ -10,7 +10,7 @@ Source: the streams reference, section 7.5.
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -83,14 +83,15 @@ class AtomicIntake(Intake):
     def commit(self, messages: Sequence[Message]) -> int:
         """Append all messages; give the last one's sequence. Raises ApiError or StorageError; then none was stored."""
         checked = [self._check(message, place) for place, message in enumerate(messages)]
-        unwanted: list[int] = []
+        unwanted: dict[int, bytes] = {}
         is_rolled_up = False
         for each in checked:
             sequence = self._add(each, len(checked))
             is_rolled_up = is_rolled_up or bool(each.rollup)
             if self._interest.is_on and not self._interest.is_wanted(each.subject):
-                unwanted.append(sequence)
+                unwanted[sequence] = each.subject
         last = self._next_sequence - 1
+        self._make_no_room_for(unwanted)
         self._flush()
         if is_rolled_up:
             self._stream.tell_purged()
@@ -102,11 +103,16 @@ class AtomicIntake(Intake):
                 self._stream.schedules.add(last - len(checked) + 1 + offset, each.plan.due_ns)
         if unwanted:
             self._log.remove([(sequence, sequence) for sequence in unwanted])
-            # What nobody wants takes nobody's place.
-            head = self._log.head
-            self._messages, self._size = head.messages, head.size
         self.finish()
         return last
+
+    def _make_no_room_for(self, unwanted: Mapping[int, bytes]) -> None:
+        """Let messages that go at once, given by sequence and subject, push no others out."""
+        first = self._next_sequence - len(self._sizes)
+        for sequence in unwanted:
+            self._messages -= 1
+            self._size -= self._sizes[sequence - first]
+        self._evicted |= unwanted
 
     # judging
 
