@@ -318,12 +318,24 @@ def test_a_file_that_cannot_be_used_is_refused_by_key_and_place(text: str, probl
     assert problem in str(caught.value)
 
 
+@pytest.mark.parametrize("key", ["leafnodes", "leaf"])
+@pytest.mark.parametrize(
+    "block", ['{ listen: "127.0.0.1:-1" }', "{ port: 7422, tls { cert_file: a }, authorization { user: u } }"]
+)
+def test_a_block_that_only_invites_leaf_nodes_is_taken_with_a_warning(key: str, block: str) -> None:
+    loaded = load_text(f"port: 4333\n{key} {block}", "a.conf", {})
+    assert loaded.options.port == 4333
+    (warning,) = loaded.warnings
+    assert warning.startswith("a.conf:2:1: leafnodes: ")
+    assert warning.endswith("no server can connect as one, and nothing listens")
+
+
 @pytest.mark.parametrize(
     ("text", "place", "key", "feature"),
     [
         ("cluster { name: c }", "1:1", "cluster", "clustering"),
         ("port: 1\ngateway {}", "2:1", "gateway", "gateways"),
-        ("leafnodes {}", "1:1", "leafnodes", "leaf nodes"),
+        ("leafnodes { remotes: [] }", "1:13", "remotes", "leaf nodes"),
         ("MQTT {}", "1:1", "MQTT", "MQTT"),
         ("tls { ocsp_peer: true }", "1:7", "ocsp_peer", "OCSP"),
         ("tls { cert_store: x }", "1:7", "cert_store", "certificate stores"),

@@ -17,7 +17,7 @@ KEYS: Final[dict[str, str]] = dict(
     for keys, feature in (
         ("cluster routes", "clustering"),
         ("gateway gateways", "gateways"),
-        ("leafnodes leaf leafnode isolate_leafnode_interest", "leaf nodes"),
+        ("remotes isolate_leafnode_interest", "leaf nodes"),
         ("mqtt", "MQTT"),
         ("ocsp ocsp_cache ocsp_peer", "OCSP, which Python's ssl lacks"),
         ("cert_store cert_match_by cert_match ca_certs_match cert_match_skip_invalid", "certificate stores"),
@@ -43,6 +43,9 @@ KEYS: Final[dict[str, str]] = dict(
     for pair in _named(keys, feature)
 )
 """Key, wherever it stands, to what it belongs to."""
+
+UNSERVED_LEAFNODES: Final = "leafnodes: this version of Headrace does not have leaf nodes; no server can connect as one, and nothing listens"
+"""What is said of a block that only invites leaf nodes: clients are served the same without."""
 
 FLAGS: Final[dict[str, str]] = dict(
     pair

@@ -78,6 +78,8 @@ def _loaded(table: Table, file: str) -> Loaded:
         f'{_place_of(table, (name,), file)}: invalid use of field "{name}": {name} should be converted to a duration'
         for name in numeric_durations
     )
+    if model.leafnodes is not None:
+        warnings += (f"{_place_of(table, ('leafnodes',), file)}: {absent.UNSERVED_LEAFNODES}",)
     options = _Translation(model, table, file).options()
     return Loaded(options, digest(table), warnings)
 

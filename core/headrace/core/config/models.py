@@ -26,7 +26,7 @@ from headrace.core.config.block import (
 )
 from headrace.core.config.exchange import ALIASES, ExchangeBlock, Mappings, checked_mappings
 from headrace.core.config.operators import Names, Resolver
-from headrace.core.config.transports import Tls, Websocket
+from headrace.core.config.transports import Leafnodes, Tls, Websocket
 
 LAME_DUCK_DURATION_MIN_NS: Final = 30 * NS_PER_S
 CONTROL_LINE_MAX: Final = 2**31 - 1
@@ -173,6 +173,8 @@ class ConfigFile(Block):
         "trusted": "trusted_keys",
         "storedir": "store_dir",
         "ws": "websocket",
+        "leaf": "leafnodes",
+        "leafnode": "leafnodes",
     }
 
     listen: Listen | None = None
@@ -218,6 +220,7 @@ class ConfigFile(Block):
     tls: Tls | None = None
     allow_non_tls: bool | None = None
     websocket: Websocket | None = None
+    leafnodes: Leafnodes | None = None
 
     authorization: Authorization | None = None
     accounts: Annotated[dict[str, Account], BeforeValidator(_accounts)] | None = None

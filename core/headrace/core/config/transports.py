@@ -214,6 +214,24 @@ def tls_options(block: Tls) -> TlsOptions:
     )
 
 
+class Leafnodes(Block):
+    """Where leaf nodes may connect, and as whom: taken with a warning, since nothing listens. `remotes` is refused."""
+
+    aliases = {"net": "host", "authentication": "authorization"}
+
+    listen: Listen | None = None
+    host: str | None = None
+    port: Port | None = None
+    advertise: str | None = None
+    no_advertise: bool | None = None
+    compression: Any = None
+    authorization: Any = None
+    tls: Any = None
+    write_deadline: Any = None
+    min_version: str | None = None
+    reconnect: Any = None
+
+
 def websocket_options(block: Websocket) -> WebsocketOptions | None:
     """Give what a `websocket` block means; None: it names no port, so nothing listens, as in the reference."""
     port = block.port if block.port is not None else block.listen.port if block.listen is not None else 0
