@@ -44,7 +44,10 @@ KEYS: Final[dict[str, str]] = dict(
 )
 """Key, wherever it stands, to what it belongs to."""
 
-UNSERVED_LEAFNODES: Final = "leafnodes: this version of Headrace does not have leaf nodes; no server can connect as one, and nothing listens"
+UNSERVED_LEAFNODES: Final = (
+    "leafnodes: this version of Headrace does not have leaf nodes; "
+    "no server can connect as one, and nothing listens"
+)
 """What is said of a block that only invites leaf nodes: clients are served the same without."""
 
 FLAGS: Final[dict[str, str]] = dict(
