@@ -1,5 +1,7 @@
 """Pull consumers: what a client that asks for messages gets, and when it is told that there are none."""
 
+import json
+
 from unit.jetstream_consumers.consumer_world import MS, ConsumerWorld, S
 
 
@@ -62,6 +64,30 @@ def test_nothing_is_given_before_it_is_durable() -> None:
     assert inbox.all() == []
     world.release()
     assert inbox.all() == ["m1"]
+
+
+def test_an_answer_that_waits_for_the_disk_counts_what_waits_with_it() -> None:
+    world = ConsumerWorld(held=True)
+    world.post("STREAM.CREATE.S", {"name": "S", "subjects": ["s.>"]})
+    world.release()
+    config = {"durable_name": "C", "ack_policy": "explicit", "filter_subject": "s.a"}
+    world.post("CONSUMER.CREATE.S.C", {"stream_name": "S", "config": config})
+    world.release()
+    for subject in ("s.a", "s.b", "s.a"):
+        world.send(subject, b"")
+    told = world.post("CONSUMER.INFO.S.C")
+    assert world.bus.answers(told) == []
+    world.release()
+    (answer,) = world.bus.answers(told)
+    assert json.loads(answer.payload)["num_pending"] == 2
+    world.send("s.a", b"")
+    again = world.post("CONSUMER.INFO.S.C")
+    world.release()
+    (answer,) = world.bus.answers(again)
+    assert json.loads(answer.payload)["num_pending"] == 3
+    inbox = world.inbox("in")
+    world.pull(inbox, batch=5)
+    assert len(inbox.all()) == 3
 
 
 def test_who_does_not_want_to_wait_gets_what_is_there_and_the_end(world: ConsumerWorld) -> None:

@@ -612,7 +612,7 @@ class Consumer:
             "num_ack_pending": state.num_ack_pending,
             "num_redelivered": state.num_redelivered,
             "num_waiting": self._outlet.num_waiting(),
-            "num_pending": self._position.num_pending(),
+            "num_pending": self._position.num_pending(with_waiting=True),
             "ts": encode_time(self.context.scheduler.now_ns()),
         }
         if self.is_bound:

@@ -173,8 +173,11 @@ class Position:
 
     # counting
 
-    def num_pending(self, read: Read | None = None) -> int:
-        """Count the matching messages ahead; a `read` that reached the end spares looking at them again."""
+    def num_pending(self, read: Read | None = None, *, with_waiting: bool = False) -> int:
+        """Count the matching messages ahead; a `read` that reached the end spares looking at them again.
+
+        `with_waiting`: those too of which none is durable yet, for an answer that waits until they are.
+        """
         listed = len(self._listed) - self._listed_index - len(self._unlisted)
         if read is not None and read.at_end and self._listed_index >= len(self._listed):
             self._pending = len(read.views)
@@ -185,7 +188,9 @@ class Position:
             self._pending = self._count_from(self.next_sequence, last)
             self._counted_to = max(last, self.next_sequence - 1)
             self._is_stale = False
-        elif self._log.durable_sequence > self._counted_to:
+        elif self._log.durable_sequence > self._counted_to or (
+            with_waiting and self._log.head.last_sequence > self._counted_to
+        ):
             last = self._log.head.last_sequence
             self._pending += self._count_from(max(self._counted_to + 1, self.next_sequence), last)
             self._counted_to = last
