@@ -12,10 +12,8 @@ from headrace.storage.contents import Contents
 from headrace.storage.file_log import FileLog
 from headrace.storage.framing import FileHeader, FileKind, fresh_salt
 from headrace.storage.index_interface import Position
-from headrace.storage.recovery import Shared
-from headrace.storage.segment_writer import SegmentWriter
-from headrace.storage.segments import Segments
-from headrace.storage.state_log import Generation, StateLog, state_name, write_generation
+from headrace.storage.shared import Shared
+from headrace.storage.state_log import Generation, state_name, write_generation
 from headrace.storage.stream_folder import StreamFolder
 
 
@@ -43,46 +41,18 @@ def create(
         folder.abandon()
         raise
     generation = generation._replace(path=f"{path}/{state_name(2)}")
-    segments = Segments(shared.files, shared.blocks, shared.offsets)
+    segments = shared.segments()
     index = shared.indexes.open_log(stream_id, Position(first - 1, 0))
-    writer = SegmentWriter(
-        files=shared.files,
-        chance=shared.chance,
-        clock=shared.clock,
-        errands=shared.errands,
-        folder=folder,
-        stream_id=stream_id,
-        segments=segments,
-        batch=0,
-        bounds=shared.bounds,
-        room=shared.room,
-    )
-    log = FileLog(
-        files=shared.files,
-        clock=shared.clock,
-        chance=shared.chance,
-        errands=shared.errands,
-        chores=shared.chores,
-        commit=shared.commit,
-        folder=folder,
-        stream_id=stream_id,
+    log = shared.log(
+        folder,
+        stream_id,
         config=config,
         created_ns=created_ns,
         first=first,
         consumers={},
         contents=Contents(segments, index, first=first),
-        writer=writer,
-        bounds=shared.bounds,
-        state=StateLog(
-            shared.files,
-            generation,
-            bounds=shared.bounds,
-            room=shared.room,
-            snapshot_size=generation.used,
-            change=0,
-        ),
-        room=shared.room,
-        lookups=shared.lookups,
+        writer=shared.writer(folder, stream_id, segments, batch=0),
+        state=shared.state_log(generation, snapshot_size=generation.used, change=0),
         damage=[],
     )
     shared.commit.run_before(partial(folder.complete, (state_name(1), state_name(2))), log)

@@ -26,7 +26,7 @@ from headrace.storage.codec import encode_batch
 from headrace.storage.commit import GroupCommit, Handover
 from headrace.storage.compaction import Facts
 from headrace.storage.contents import Contents
-from headrace.storage.files import Files, remove_tree
+from headrace.storage.files import Files
 from headrace.storage.framing import Unreadable
 from headrace.storage.index_feed import IndexFeed
 from headrace.storage.index_interface import Position
@@ -498,16 +498,13 @@ class FileLog:
         self._commit.note(self, sync=True)
 
     def delete(self) -> None:
-        """Let the stream go: a start would not find it any more. Raises OSError, and then nothing has changed.
-
-        Its files are what the folder's `.dead` name holds, after `close`.
-        """
+        """Let the stream go: a start would not find it any more. Raises OSError, and then nothing has changed."""
         self._folder.delete()
         self.fence("the stream was deleted")
 
     def remove_files(self) -> None:
         """Remove the files of a deleted log that was closed; blocks. Raises OSError."""
-        remove_tree(self._files, self._folder.dead)
+        self._folder.remove()
 
     def close(self) -> None:
         """Let go of the files."""

@@ -33,7 +33,6 @@ FOLDER_MODE: Final = 0o750
 ZEROS_SIZE: Final = 1024 * 1024
 """How much is written at a time where the system cannot preallocate."""
 
-
 SYNCFS_TELLS: Final = (5, 8)
 """The version of Linux from which on `syncfs` says what could not be written. Source: its manual page."""
 
@@ -238,6 +237,15 @@ def make_folders(files: Files, path: str) -> None:
         with contextlib.suppress(FileExistsError):
             files.make_folder(folder)
         files.sync_folder(os.path.dirname(folder) or ".")
+
+
+def sync_path(files: Files, path: str) -> None:
+    """Make a file durable by a handle of its own. Raises FileNotFoundError and OSError."""
+    handle = files.open(path)
+    try:
+        files.sync(handle)
+    finally:
+        files.close(handle)
 
 
 def remove_tree(files: Files, path: str) -> None:

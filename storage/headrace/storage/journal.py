@@ -27,7 +27,7 @@ from typing import Final, Protocol
 from headrace.core.base.chance import Chance
 from headrace.core.base.clock import NS_PER_S, Scheduler
 from headrace.storage.bounds import Bounds
-from headrace.storage.files import Files
+from headrace.storage.files import Files, sync_path
 from headrace.storage.framing import FILE_HEADER_SIZE, HeaderUnreadable, fresh_salt, parse_file_header
 from headrace.storage.journal_entry import (
     JOURNAL_NAMES,
@@ -338,19 +338,12 @@ class Journal:
                 return dict.fromkeys(file.covered, error.strerror or "")
         for path in file.covered:
             try:
-                self._sync_file(path)
+                sync_path(self._files, path)
             except FileNotFoundError:
                 continue  # it was dropped since
             except OSError as error:
                 failed[path] = error.strerror or ""
         return failed
-
-    def _sync_file(self, path: str) -> None:
-        handle = self._files.open(path)
-        try:
-            self._files.sync(handle)
-        finally:
-            self._files.close(handle)
 
     def _retire(self, file: _File, *, overwrite: bool = False) -> None:
         """Begin a file anew: what it held is in its place."""

@@ -10,15 +10,8 @@ Nothing is written unless something was damaged or the stop was not clean.
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final
 
-from headrace.core.base.chance import Chance
-from headrace.core.base.clock import Clock
-from headrace.storage.blocks import Blocks
-from headrace.storage.bounds import Bounds
-from headrace.storage.chores import Chores
-from headrace.storage.commit import GroupCommit
 from headrace.storage.contents import Contents
 from headrace.storage.erasure import Erasure, erase
 from headrace.storage.file_log import FileLog
@@ -29,15 +22,12 @@ from headrace.storage.framing import (
     FileKind,
     fresh_salt,
 )
-from headrace.storage.index_interface import IndexStore, Position
+from headrace.storage.index_interface import Position
 from headrace.storage.journal_replay import JournalEntry
 from headrace.storage.record import MARKS, NO_EXTRAS, encode_erased, parse_header
-from headrace.storage.room import Room
 from headrace.storage.segment import COMPANIONS, SEGMENTS_FOLDER, Segment, parse_segment_name
-from headrace.storage.segment_lookups import LookupCache
-from headrace.storage.segment_writer import SegmentWriter
 from headrace.storage.segments import Segments
-from headrace.storage.sidecar import OffsetsCache
+from headrace.storage.shared import Shared
 from headrace.storage.snapshot import snapshot_records
 from headrace.storage.state import DamagedPlace, Lost, Operation, State
 from headrace.storage.state_log import LoadedState, StateLog, load_state, parse_state_name, write_generation
@@ -52,7 +42,6 @@ from headrace.storage.survey import (
     restore_segments,
     survey_segments,
 )
-from headrace.storage.sync import Errands
 
 ASIDE_FOLDER: Final = "aside"
 ASIDE_SIZE_MAX: Final = 16 * 1024 * 1024
@@ -61,31 +50,13 @@ ASIDE_SIZE_MAX: Final = 16 * 1024 * 1024
 REWRITTEN_AT_ONCE: Final = 4 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Shared:
-    """What the logs of a store have in common."""
-
-    files: Files
-    clock: Clock
-    chance: Chance
-    errands: Errands
-    chores: Chores
-    commit: GroupCommit
-    blocks: Blocks
-    offsets: OffsetsCache
-    indexes: IndexStore
-    bounds: Bounds
-    room: Room
-    lookups: LookupCache
-
-
 def recover(shared: Shared, folder: str, stream_id: int, entries: Sequence[JournalEntry] = ()) -> FileLog:
     """Open the log in `folder`, of which the journal held unreadable `entries`. Raises StateUnreadable and OSError."""
     loaded = load_state(shared.files, folder)
     if entries:
         loaded = _without_entries(shared.files, folder, loaded, entries)
     state = loaded.state
-    segments = Segments(shared.files, shared.blocks, shared.offsets)
+    segments = shared.segments()
     redone = _redo_erasures(shared.files, folder, state)
     restored = restore_segments(shared.files, shared.blocks, folder, loaded, segments)
     for path in restored.leftovers:
@@ -97,41 +68,21 @@ def recover(shared: Shared, folder: str, stream_id: int, entries: Sequence[Journ
     index = shared.indexes.open_log(stream_id, Position(survey.last, state.change))
     contents = replay(state, segments, survey, index, restored)
     stream_folder = StreamFolder(shared.files, folder)
-    writer = SegmentWriter(
-        files=shared.files,
-        chance=shared.chance,
-        clock=shared.clock,
-        errands=shared.errands,
-        folder=stream_folder,
-        stream_id=stream_id,
-        segments=segments,
-        batch=survey.batch,
-        bounds=shared.bounds,
-        room=shared.room,
-    )
+    writer = shared.writer(stream_folder, stream_id, segments, batch=survey.batch)
     if is_clean and segments.all:
         writer.continue_in(segments.all[-1])
     found = [] if is_clean else _operations_of(shared, folder, loaded, restored, survey, contents)
     state_log = _continued(shared, folder, stream_id, loaded, contents, survey.batch)
-    log = FileLog(
-        files=shared.files,
-        clock=shared.clock,
-        chance=shared.chance,
-        errands=shared.errands,
-        chores=shared.chores,
-        commit=shared.commit,
-        folder=stream_folder,
-        stream_id=stream_id,
+    log = shared.log(
+        stream_folder,
+        stream_id,
         config=state.config,
         created_ns=state.created_ns,
         first=state.first,
         consumers=state.consumers,
         contents=contents,
         writer=writer,
-        bounds=shared.bounds,
         state=state_log,
-        room=shared.room,
-        lookups=shared.lookups,
         damage=state.damage,
         known_ids=state.ids,
     )
@@ -312,14 +263,7 @@ def _continued(
         if number is not None and (name.endswith(".new") or number < generation.number - 1):
             shared.files.unlink(f"{folder}/{name}")
     if loaded.is_clean:
-        return StateLog(
-            shared.files,
-            generation,
-            bounds=shared.bounds,
-            room=shared.room,
-            snapshot_size=generation.used // 2,
-            change=state.change,
-        )
+        return shared.state_log(generation, snapshot_size=generation.used // 2, change=state.change)
     records = snapshot_records(
         contents,
         stream={"created_ns": state.created_ns, "id": f"{stream_id:016x}", "first": state.first},
@@ -336,14 +280,7 @@ def _continued(
     )
     shared.files.close(generation.handle)
     written = write_generation(shared.files, folder, header, records, change=state.change)
-    return StateLog(
-        shared.files,
-        written,
-        bounds=shared.bounds,
-        room=shared.room,
-        snapshot_size=written.used,
-        change=state.change,
-    )
+    return shared.state_log(written, snapshot_size=written.used, change=state.change)
 
 
 def _sync_found(files: Files, segments: Segments, survey: Survey, state_log: StateLog) -> None:

@@ -37,10 +37,11 @@ from headrace.storage.interface import (
 from headrace.storage.journal import Journal
 from headrace.storage.journal_replay import JournalEntry, replay_journal
 from headrace.storage.memory_log import MemoryLog
-from headrace.storage.recovery import Shared, recover
+from headrace.storage.recovery import recover
 from headrace.storage.room import Room
 from headrace.storage.scrub import Scrub, ScrubState
 from headrace.storage.segment_lookups import LookupCache
+from headrace.storage.shared import Shared
 from headrace.storage.sidecar import OffsetsCache
 from headrace.storage.state_log import StateUnreadable
 from headrace.storage.subject_indexes import SubjectIndexes

@@ -12,7 +12,7 @@ import contextlib
 import threading
 from collections.abc import Sequence
 
-from headrace.storage.files import Files, remove_tree
+from headrace.storage.files import Files, remove_tree, sync_path
 from headrace.storage.segment import SEGMENTS_FOLDER
 
 
@@ -68,7 +68,8 @@ class StreamFolder:
         """
         try:
             for name in names:
-                self._sync(f"{self._now}/{name}")
+                # By a handle of its own: the log may close its one meanwhile.
+                sync_path(self._files, f"{self._now}/{name}")
             self._files.sync_folder(self._now)
         except FileNotFoundError:
             if self._is_deleted:
@@ -91,10 +92,6 @@ class StreamFolder:
             self._is_deleted = True
             self._now = self.dead
 
-    def _sync(self, path: str) -> None:
-        # By a handle of its own: the log may close its one meanwhile.
-        handle = self._files.open(path)
-        try:
-            self._files.sync(handle)
-        finally:
-            self._files.close(handle)
+    def remove(self) -> None:
+        """Remove the files of a deleted stream, which are closed; blocks. Raises OSError."""
+        remove_tree(self._files, self.dead)

@@ -30,7 +30,7 @@ from headrace.storage.chores import Chores
 from headrace.storage.compaction import Compaction, Facts
 from headrace.storage.contents import Contents
 from headrace.storage.erasure import Erasure, erase, erasures
-from headrace.storage.files import Files
+from headrace.storage.files import Files, sync_path
 from headrace.storage.framing import fresh_salt
 from headrace.storage.interface import StorageError
 from headrace.storage.removals import Fold, Removals, encode_removals, fold
@@ -551,11 +551,7 @@ def _id_operations(ids: Sequence[KnownId]) -> list[Operation]:
 def _synced(files: Files, paths: Sequence[str]) -> Iterator[int]:
     """Sync files by name; a chore."""
     for path in paths:
-        handle = files.open(path)
-        try:
-            files.sync(handle)
-        finally:
-            files.close(handle)
+        sync_path(files, path)
         yield 0
 
 

@@ -93,7 +93,7 @@ class Pair:
             await asyncio.gather(*(run.play_phase() for run in waiting))
             waiting = [run for run in waiting if not run.is_over]
             if waiting:
-                await asyncio.gather(*(asyncio.to_thread(_restart, server) for server in self._servers))
+                await asyncio.gather(*(asyncio.to_thread(restart, server) for server in self._servers))
         return [run.played for run in runs]
 
 
@@ -154,8 +154,8 @@ class Run:
         for client in self._clients:
             client.perform(step, number)
         is_equal = await _agree(step, number, self._clients)
-        self.played.seen.append({"step": step, "saw": left.seen()})
         seen = left.seen(), right.seen()
+        self.played.seen.append({"step": step, "saw": seen[0]})
         script = self.played.script[:number]
         if not is_equal and any(explains(script, *seen) for explains in ENDING):
             self._position = len(self.played.script)
@@ -200,7 +200,8 @@ async def _first_news(clients: tuple[Player, Player]) -> None:
         task.cancel()
 
 
-def _restart(server: RunningServer) -> None:
+def restart(server: RunningServer) -> None:
+    """Stop a server, and start it again on its store; blocks."""
     server.stop()
     server.start()
 

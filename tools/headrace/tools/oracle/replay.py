@@ -8,8 +8,8 @@ import json
 from pathlib import Path
 from typing import Any, Final
 
-from headrace.tools.launch import Program, RunningServer, Settings, start
-from headrace.tools.oracle.fuzz import Found, Pair, Played, Run
+from headrace.tools.launch import Program, Settings, start
+from headrace.tools.oracle.fuzz import Found, Pair, Played, Run, restart
 from headrace.tools.oracle.random_script import Script, Step
 from headrace.tools.oracle.script_client import ScriptClient, Seen
 
@@ -63,7 +63,7 @@ async def replay(steps: list[dict[str, Any]], program: Program) -> Found | None:
         while not run.is_over:
             await run.play_phase()
             if not run.is_over:
-                await asyncio.to_thread(_restart, server)
+                await asyncio.to_thread(restart, server)
     finally:
         server.close()
     return played.found
@@ -78,8 +78,3 @@ async def record(script: Script, reference: Program) -> dict[str, Any]:
         pair.close()
     assert played.found is None, f"two runs on the reference disagree:\n{played.found}"
     return {"reference": reference.version(), "steps": played.seen}
-
-
-def _restart(server: RunningServer) -> None:
-    server.stop()
-    server.start()
