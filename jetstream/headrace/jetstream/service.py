@@ -139,6 +139,8 @@ class JetStream:
 
     def close(self) -> None:
         """Tell those who wait, and take no more. The store is the caller's to close, afterwards."""
+        for api in self._apis.values():
+            api.close()
         for account in self.server.accounts.values():
             for stream in account.streams.values():
                 stream.close(CloseReason.SHUTDOWN)

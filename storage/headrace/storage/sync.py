@@ -160,7 +160,9 @@ class ThreadWorker:
         self._cycles.put((writes, syncs, journal))
 
     def take(self) -> Outcome | None:
-        outcome, self._outcome = self._outcome, None
+        outcome = self._outcome
+        if outcome is not None:  # else the thread may be about to leave one
+            self._outcome = None
         return outcome
 
     def close(self) -> None:

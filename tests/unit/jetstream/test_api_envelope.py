@@ -279,3 +279,32 @@ def test_requests_for_which_a_turn_has_no_time_are_done_in_order_in_the_next_one
     world.scheduler.settle()
     assert [len(world.bus.answers(reply)) for reply in replies[1:]] == [1, 1, 1]
     assert world.bus.turn_requests >= before + 3
+
+
+def test_a_request_that_ends_in_a_mistake_of_ours_does_not_keep_those_behind_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatcher, "TURN_NS", -1)
+    for each in range(1, 4):
+        world.bus.send(ACCOUNT, b"$JS.API.STREAM.NAMES", b"", reply=b"n.%d" % each)
+    world.bus.turn()
+    with monkeypatch.context() as broken:
+        broken.setattr(dispatcher.AccountApi, "_answer", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            world.scheduler.settle()
+    world.scheduler.settle()
+    assert [len(world.bus.answers(b"n.%d" % each)) for each in range(1, 4)] == [1, 0, 1]
+    assert len(world.bus.answers(world.post("STREAM.NAMES"))) == 1
+
+
+def test_requests_that_no_turn_had_time_for_change_nothing_after_the_end(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatcher, "TURN_NS", -1)
+    world.bus.send(ACCOUNT, b"$JS.API.STREAM.NAMES", b"", reply=b"n.1")
+    world.bus.send(ACCOUNT, b"$JS.API.STREAM.CREATE.T", b'{"name":"T"}', reply=b"n.2")
+    world.bus.turn()
+    world.jetstream.close()
+    world.scheduler.settle()
+    assert [len(world.bus.answers(reply)) for reply in (b"n.1", b"n.2")] == [1, 0]
+    assert world.store.logs() == []

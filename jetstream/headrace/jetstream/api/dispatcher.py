@@ -91,6 +91,10 @@ class AccountApi:
         """Serve from now on, where JetStream was not enabled."""
         self._account = account
 
+    def close(self) -> None:
+        """Drop the requests that no turn had time for: nothing is changed any more."""
+        self._queue.clear()
+
     def on_messages(self, batch: Batch) -> None:
         """Take each request; those for which there is no time in this turn are done in the next ones, in order."""
         for message in batch:
@@ -113,13 +117,15 @@ class AccountApi:
     def _work(self) -> None:
         scheduler, queue = self._context.scheduler, self._queue
         end_ns = scheduler.monotonic_ns() + TURN_NS
-        while queue:
-            queue.popleft()()
-            if scheduler.monotonic_ns() > end_ns:
-                break
-        self._is_busy = bool(queue)
-        if queue:
-            scheduler.call_soon(self._work_on)
+        try:
+            while queue:
+                queue.popleft()()
+                if scheduler.monotonic_ns() > end_ns:
+                    break
+        finally:  # whatever one request has run into, those behind it are done
+            self._is_busy = bool(queue)
+            if queue:
+                scheduler.call_soon(self._work_on)
 
     def _work_on(self) -> None:
         self._work()
